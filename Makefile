@@ -1,0 +1,39 @@
+# Two commands for everybody: `make demo`, `make test`. Each does all of its own set-up.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready
+
+.PHONY: demo test check lint fuzz bench clean setup servers
+
+demo: $(STAMP)  ## the main job, played on an embedded mail server
+	@$(BIN)/agentmail demo
+
+test: $(STAMP) servers lint  ## every test, against real servers
+	$(BIN)/python -m pytest
+
+check: $(STAMP) lint  ## the fast part, for every commit
+	$(BIN)/python -m pytest tests/unit -m "not slow" -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache > $(VENV)/lint-imports.log || { cat $(VENV)/lint-imports.log; exit 1; }
+
+servers:  ## Debian's Dovecot, Postfix and PostgreSQL, installed when missing and allowed
+	@sh scripts/install-servers.sh
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml scripts/setup.sh
+	@sh scripts/setup.sh "$(PYTHON)" "$(VENV)"
+	@touch $@
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run
+
+bench: $(STAMP)
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

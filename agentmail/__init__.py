@@ -1,0 +1,1 @@
+"""An inbox for AI agents on any IMAP/SMTP account."""

@@ -1,0 +1,219 @@
+"""Settings as frozen values, and the only code that reads the environment, `.env` and `agentmail.toml`.
+
+The surfaces (cli, mcp_server, console, `Inbox.from_env`) build them once and pass them down.
+Precedence: argument > environment `AGENTMAIL_*` > `.env` > `agentmail.toml` > default.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from .errors import ConfigurationError
+
+Security = Literal["tls", "starttls", "plain"]
+Token = Callable[[], str | Awaitable[str]]
+
+
+class Preset(NamedTuple):
+    """Where a provider's servers are (facts of their public documentation, 2026)."""
+
+    imap: tuple[str, int, Security]
+    smtp: tuple[str, int, Security]
+    domains: tuple[str, ...]
+    files_sent: bool
+    """The provider files a copy in the Sent mailbox by itself; a second APPEND would show twice."""
+    note: str
+
+
+PRESETS: dict[str, Preset] = {
+    "gmail": Preset(("imap.gmail.com", 993, "tls"), ("smtp.gmail.com", 465, "tls"),
+                    ("gmail.com", "googlemail.com"), True, "app password (needs 2-step verification) or OAuth2"),
+    "outlook": Preset(("outlook.office365.com", 993, "tls"), ("smtp.office365.com", 587, "starttls"),
+                      ("outlook.com", "hotmail.com", "live.com", "msn.com", "office365.com"), True,
+                      "OAuth2 only: `agentmail login outlook`"),
+    "fastmail": Preset(("imap.fastmail.com", 993, "tls"), ("smtp.fastmail.com", 465, "tls"),
+                       ("fastmail.com", "fastmail.fm"), False, "app password"),
+    "icloud": Preset(("imap.mail.me.com", 993, "tls"), ("smtp.mail.me.com", 587, "starttls"),
+                     ("icloud.com", "me.com", "mac.com"), False, "app-specific password"),
+    "yahoo": Preset(("imap.mail.yahoo.com", 993, "tls"), ("smtp.mail.yahoo.com", 465, "tls"),
+                    ("yahoo.com", "ymail.com", "rocketmail.com"), True, "app password"),
+}  # fmt: skip
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a password may go to this host without TLS: it never leaves the machine."""
+    if host in {"localhost", "localhost.localdomain"}:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+class Account(BaseModel):
+    """One mail account: an address, its IMAP and SMTP servers, and the credentials for both.
+
+    `Account(address="me@gmail.com", password="…")` finds the servers of the providers it knows; any other needs
+    `imap_host` and `smtp_host`. `password` never prints.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    address: str
+    """The address agents write from."""
+    name: str = ""
+    """The name that stands beside it in From."""
+    aliases: tuple[str, ...] = ()
+    """Further addresses of the same mailbox: removed from reply-all, and counted as ourselves."""
+    username: str = ""
+    """For both servers; the address when empty."""
+    password: SecretStr | None = None
+    token: Token | None = Field(default=None, exclude=True, repr=False)
+    """Returns a fresh OAuth2 access token; takes the place of the password."""
+    provider: str = ""
+    """A preset (gmail, outlook, fastmail, icloud, yahoo); found by the domain when empty."""
+    imap_host: str = ""
+    imap_port: int = Field(default=993, ge=1, le=65535)
+    imap_security: Security = "tls"
+    smtp_host: str = ""
+    smtp_port: int = Field(default=465, ge=1, le=65535)
+    smtp_security: Security = "tls"
+    smtp_username: str = ""
+    """Only when SMTP wants another one than IMAP."""
+    smtp_password: SecretStr | None = None
+    ca_file: Path | None = None
+    """A file of CA certificates to trust besides the system's, for a server with a private CA."""
+    allow_plain: bool = False
+    """Allow `plain` (no TLS) to a host that is not loopback. The password then crosses the network readable."""
+    mailbox: str = "INBOX"
+    """The mailbox that new mail arrives in."""
+    trusted_authserv: tuple[str, ...] = ()
+    """Names under which your own mail server writes Authentication-Results; nobody else's are believed."""
+    timeout: float = Field(default=30.0, gt=0)
+    """Seconds to wait for a connection, and for each reply that is not the one after the message body."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in_servers(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        data = dict(data)
+        domain = str(data.get("address", "")).rpartition("@")[2].lower()
+        provider = data.get("provider") or next((k for k, p in PRESETS.items() if domain in p.domains), "")
+        if provider:
+            preset = PRESETS.get(provider)
+            if preset is None:
+                raise ValueError(f"unknown provider {provider!r}: one of {', '.join(PRESETS)}, or leave it empty")
+            data["provider"] = provider
+            for side, server in (("imap", preset.imap), ("smtp", preset.smtp)):
+                if not data.get(f"{side}_host"):
+                    for key, value in zip(("host", "port", "security"), server, strict=True):
+                        data.setdefault(f"{side}_{key}", value) if key != "host" else data.update({f"{side}_host": value})
+        return data
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        local, at, domain = self.address.rpartition("@")
+        if not at or not local or not domain or any(c.isspace() for c in self.address):
+            raise ValueError(f"address {self.address!r} is not local@domain")
+        for side in ("imap", "smtp"):
+            host: str = getattr(self, f"{side}_host")
+            if not host:
+                raise ValueError(f"{side}_host is missing: no preset for {domain}; set it to your provider's {side.upper()} server")
+            if getattr(self, f"{side}_security") == "plain" and not (self.allow_plain or is_loopback(host)):
+                raise ValueError(f"{side}_security is plain, so the password would cross the network readable: use tls or "
+                                 f"starttls for {host}, or set allow_plain if you are sure")
+        return self
+
+    @property
+    def key(self) -> str:
+        """The name of this account in the store: its address, lower case."""
+        return self.address.casefold()
+
+    @property
+    def own_addresses(self) -> frozenset[str]:
+        """The address and its aliases, lower case."""
+        return frozenset(a.casefold() for a in (self.address, *self.aliases))
+
+    @property
+    def files_sent(self) -> bool:
+        return bool(self.provider) and PRESETS[self.provider].files_sent
+
+
+class Settings(BaseSettings):
+    """What `Inbox.from_env()` and the command read. Every field is also an `AGENTMAIL_*` variable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTMAIL_", env_file=".env", toml_file="agentmail.toml", extra="ignore", frozen=True,
+        hide_input_in_errors=True, env_ignore_empty=True,
+    )  # fmt: skip
+
+    address: str = ""
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    username: str = ""
+    password: SecretStr | None = None
+    provider: str = ""
+    imap_host: str = ""
+    imap_port: int | None = None
+    imap_security: Security | None = None
+    smtp_host: str = ""
+    smtp_port: int | None = None
+    smtp_security: Security | None = None
+    smtp_username: str = ""
+    smtp_password: SecretStr | None = None
+    ca_file: Path | None = None
+    allow_plain: bool = False
+    mailbox: str = "INBOX"
+    trusted_authserv: tuple[str, ...] = ()
+    timeout: float = 30.0
+    store: str = "sqlite:///agentmail.db"
+    """Where the thread store is: `sqlite:///file.db` or `postgresql://user@host/database`."""
+    agent: str = "agent"
+    """The name this agent reads and claims under; processes with the same name share the work."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """Read the environment, `.env` and `agentmail.toml`; what is given as an argument wins."""
+        try:
+            return cls(**{k: v for k, v in given.items() if v is not None})
+        except (ValidationError, ValueError, OSError) as exc:
+            raise ConfigurationError(f"settings: {plain_reason(exc)}") from exc
+
+    def account(self) -> Account:
+        if not self.address:
+            raise ConfigurationError("no account: set AGENTMAIL_ADDRESS and AGENTMAIL_PASSWORD (see docs/quickstart.md)")
+        names = set(Account.model_fields) & set(type(self).model_fields)
+        return make_account(**{n: v for n in names if (v := getattr(self, n)) is not None})
+
+
+def make_account(**fields: Any) -> Account:
+    """Build an Account; what is wrong with it becomes one ConfigurationError that names the field."""
+    try:
+        return Account(**fields)
+    except ValidationError as exc:
+        raise ConfigurationError(f"account: {plain_reason(exc)}") from exc
+
+
+def plain_reason(exc: Exception) -> str:
+    """A validation error in one line, without the value (it may be a password)."""
+    if not isinstance(exc, ValidationError):
+        return str(exc)
+    return "; ".join(
+        ": ".join(x for x in (".".join(map(str, e["loc"])), e["msg"].removeprefix("Value error, ")) if x)
+        for e in exc.errors(include_url=False, include_input=False, include_context=False)
+    )

@@ -1,0 +1,1 @@
+"""Many messages: which thread each belongs to, and why. Pure, like `agentmail.message`."""

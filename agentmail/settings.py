@@ -111,10 +111,11 @@ class Account(BaseModel):
             if preset is None:
                 raise ValueError(f"unknown provider {provider!r}: one of {', '.join(PRESETS)}, or leave it empty")
             data["provider"] = provider
-            for side, server in (("imap", preset.imap), ("smtp", preset.smtp)):
+            for side, (host, port, security) in (("imap", preset.imap), ("smtp", preset.smtp)):
                 if not data.get(f"{side}_host"):
-                    for key, value in zip(("host", "port", "security"), server, strict=True):
-                        data.setdefault(f"{side}_{key}", value) if key != "host" else data.update({f"{side}_host": value})
+                    data[f"{side}_host"] = host
+                    data.setdefault(f"{side}_port", port)
+                    data.setdefault(f"{side}_security", security)
         return data
 
     @model_validator(mode="after")
@@ -125,10 +126,14 @@ class Account(BaseModel):
         for side in ("imap", "smtp"):
             host: str = getattr(self, f"{side}_host")
             if not host:
-                raise ValueError(f"{side}_host is missing: no preset for {domain}; set it to your provider's {side.upper()} server")
+                raise ValueError(
+                    f"{side}_host is missing: no preset for {domain}; set it to your provider's {side.upper()} server"
+                )
             if getattr(self, f"{side}_security") == "plain" and not (self.allow_plain or is_loopback(host)):
-                raise ValueError(f"{side}_security is plain, so the password would cross the network readable: use tls or "
-                                 f"starttls for {host}, or set allow_plain if you are sure")
+                raise ValueError(
+                    f"{side}_security is plain, so the password would cross the network readable: use tls or "
+                    f"starttls for {host}, or set allow_plain if you are sure"
+                )
         return self
 
     @property
@@ -196,7 +201,9 @@ class Settings(BaseSettings):
 
     def account(self) -> Account:
         if not self.address:
-            raise ConfigurationError("no account: set AGENTMAIL_ADDRESS and AGENTMAIL_PASSWORD (see docs/quickstart.md)")
+            raise ConfigurationError(
+                "no account: set AGENTMAIL_ADDRESS and AGENTMAIL_PASSWORD (see docs/quickstart.md)"
+            )
         names = set(Account.model_fields) & set(type(self).model_fields)
         return make_account(**{n: v for n in names if (v := getattr(self, n)) is not None})
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
-from .automated import Automated, Bounce
 from .auth import Auth
+from .automated import Automated, Bounce
 from .calendar import Invitation
 from .text import new_text_of
 

@@ -61,14 +61,14 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
         """A transaction that only reads: one snapshot on SQLite, and it never blocks a writer."""
-        with _translated(self.url):
+        with _Translated(self.url):
             async with self.engine.connect() as tx:
                 yield tx
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Tx]:
         """A transaction that writes: committed when the block ends, rolled back when it raises."""
-        with _translated(self.url):
+        with _Translated(self.url):
             async with self.engine.connect() as tx:
                 await tx.execution_options(agentmail_write=True)
                 async with tx.begin():
@@ -78,14 +78,16 @@ class Database:
         """Run `work` in a write transaction, again from the start when the database lost a race (at most 8 times)."""
         for attempt in range(RETRIES):
             try:
-                with _translated(self.url):
+                with _Translated(self.url):
                     async with self.engine.connect() as tx:
                         await tx.execution_options(agentmail_write=True)
                         async with tx.begin():
                             return await work(tx)
             except _LostRace:
                 if attempt == RETRIES - 1:
-                    raise StoreBusy(f"store {shown(self.url)}: still busy after {RETRIES} attempts; try again") from None
+                    raise StoreBusy(
+                        f"store {shown(self.url)}: still busy after {RETRIES} attempts; try again"
+                    ) from None
                 # jitter, so that the writers that met once do not meet again
                 await asyncio.sleep(random.uniform(0.002, 0.02) * (attempt + 1))  # noqa: S311
         raise AssertionError("unreachable")
@@ -95,7 +97,7 @@ class _LostRace(StoreBusy):
     """A deadlock, a serialisation failure or a lock that was not to be had: the same work may succeed now."""
 
 
-class _translated:
+class _Translated:
     """Translate the driver's exceptions at the door, by what the caller can do next."""
 
     def __init__(self, url: str) -> None:
@@ -113,13 +115,17 @@ class _translated:
             if state in _RETRY_STATES or "database is locked" in reason:
                 raise _LostRace(f"{where}: busy: {reason}") from exc
             if exc.connection_invalidated or state[:2] in {"08", "28", "3D", "57"} or "unable to open" in reason:
-                raise StoreUnreachable(f"{where}: {reason}; check the URL, the server and your right to use it") from exc
+                raise StoreUnreachable(
+                    f"{where}: {reason}; check the URL, the server and your right to use it"
+                ) from exc
             if state in {"42501", "53100", "53200", "53300"} or "readonly" in reason or "disk" in reason:
                 raise StoreError(f"{where}: {reason}") from exc
         elif type(exc).__module__.partition(".")[0] == "asyncpg":
             raise StoreUnreachable(f"{where}: {exc}; check the URL, the server and your right to use it") from exc
         elif isinstance(exc, OSError):
-            raise StoreUnreachable(f"{where}: cannot connect ({exc}); is the server running, are host and port right?") from exc
+            raise StoreUnreachable(
+                f"{where}: cannot connect ({exc}); is the server running, are host and port right?"
+            ) from exc
 
 
 def shown(url: str) -> str:
@@ -143,9 +149,13 @@ def _driver_url(url: str) -> tuple[str, str]:
         parsed, backend = parsed.set(drivername="postgresql"), "postgresql"
     drivers = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
     if backend not in drivers:
-        raise ConfigurationError(f"store URL {shown(url)!r}: {backend} is not supported; use sqlite:///… or postgresql://…")
+        raise ConfigurationError(
+            f"store URL {shown(url)!r}: {backend} is not supported; use sqlite:///… or postgresql://…"
+        )
     if backend == "sqlite" and (parsed.database in {None, "", ":memory:"}):
-        raise ConfigurationError("store URL: an in-memory SQLite database cannot be shared; name a file: sqlite:///agentmail.db")
+        raise ConfigurationError(
+            "store URL: an in-memory SQLite database cannot be shared; name a file: sqlite:///agentmail.db"
+        )
     return parsed.set(drivername=drivers[backend]).render_as_string(hide_password=False), backend
 
 
@@ -174,11 +184,19 @@ def _postgres_engine(url: str) -> AsyncEngine:
     try:
         return create_async_engine(url, pool_size=5, max_overflow=15, pool_pre_ping=True, connect_args={"timeout": 10})
     except ModuleNotFoundError as exc:
-        raise ConfigurationError("PostgreSQL needs the driver asyncpg: pip install 'agentmail-inbox[postgres]'") from exc
+        raise ConfigurationError(
+            "PostgreSQL needs the driver asyncpg: pip install 'agentmail-inbox[postgres]'"
+        ) from exc
 
 
 async def database_now(tx: Tx) -> float:
     """Seconds since the epoch by the database's clock, which all workers share."""
     sqlite = tx.dialect.name == "sqlite"
-    row = await tx.execute(text("SELECT (julianday('now') - 2440587.5) * 86400.0" if sqlite else "SELECT extract(epoch from clock_timestamp())"))
+    row = await tx.execute(
+        text(
+            "SELECT (julianday('now') - 2440587.5) * 86400.0"
+            if sqlite
+            else "SELECT extract(epoch from clock_timestamp())"
+        )
+    )
     return float(row.scalar_one())

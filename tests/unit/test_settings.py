@@ -1,0 +1,123 @@
+"""Settings are read once, say what is wrong by name, and never print a secret."""
+
+from pathlib import Path
+
+import pytest
+
+from agentmail import errors
+from agentmail.settings import PRESETS, Account, Settings, make_account
+
+SECRET = "canary-7f3a"
+
+
+@pytest.fixture(autouse=True)
+def _empty_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"AGENTMAIL_{name.upper()}", raising=False)
+
+
+def test_a_known_provider_needs_address_and_password_only() -> None:
+    account = make_account(address="me@gmail.com", password=SECRET)
+    assert ("imap.gmail.com", 993, "tls") == (account.imap_host, account.imap_port, account.imap_security)
+    assert ("smtp.gmail.com", 465, "tls") == (account.smtp_host, account.smtp_port, account.smtp_security)
+    assert account.files_sent
+
+
+@pytest.mark.parametrize("provider", PRESETS)
+def test_a_preset_may_serve_a_domain_of_your_own(provider: str) -> None:
+    account = make_account(address="me@example.org", provider=provider)
+    assert PRESETS[provider].imap == (account.imap_host, account.imap_port, account.imap_security)
+    assert PRESETS[provider].smtp == (account.smtp_host, account.smtp_port, account.smtp_security)
+
+
+def test_what_is_given_wins_over_the_preset() -> None:
+    account = make_account(
+        address="me@gmail.com", smtp_host="relay.example.org", smtp_port=587, smtp_security="starttls"
+    )
+    assert ("relay.example.org", 587, "starttls") == (account.smtp_host, account.smtp_port, account.smtp_security)
+    assert account.imap_host == "imap.gmail.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"address": "me"}, "not local@domain"),
+        ({"address": "a b@example.org"}, "not local@domain"),
+        ({"address": "me@example.org"}, "imap_host is missing"),
+        ({"address": "me@example.org", "imap_host": "i"}, "smtp_host is missing"),
+        ({"address": "me@gmail.com", "provider": "gmial"}, "unknown provider 'gmial'"),
+        ({"address": "me@gmail.com", "imap_port": 0}, "imap_port"),
+        ({"address": "me@gmail.com", "imap_security": "plain"}, "password would cross the network readable"),
+        ({"address": "me@gmail.com", "imap_securty": "tls"}, "imap_securty"),
+    ],
+)
+def test_what_is_wrong_is_named(given: dict[str, object], says: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=says) as caught:
+        make_account(password=SECRET, **given)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "[::1]"])
+def test_plain_is_for_this_machine(host: str) -> None:
+    assert make_account(address="a@b.c", imap_host=host, imap_security="plain", smtp_host=host, smtp_security="plain")
+
+
+def test_plain_elsewhere_must_be_asked_for() -> None:
+    assert make_account(address="a@b.c", imap_host="h", imap_security="plain", smtp_host="h", allow_plain=True)
+
+
+def test_secrets_never_print() -> None:
+    account = make_account(address="me@gmail.com", password=SECRET, smtp_password=SECRET, token=lambda: SECRET)
+    settings = Settings.load(password=SECRET, smtp_password=SECRET)
+    for value in (account, settings):
+        assert SECRET not in repr(value) + str(value) + value.model_dump_json() + str(value.model_dump())
+
+
+def test_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "agentmail.toml").write_text(
+        'agent = "toml"\nname = "toml"\naddress = "toml@gmail.com"\nstore = "toml"'
+    )
+    assert Settings.load().agent == "toml"
+    (tmp_path / ".env").write_text("AGENTMAIL_AGENT=dotenv\nAGENTMAIL_NAME=dotenv\nAGENTMAIL_ADDRESS=dotenv@gmail.com")
+    monkeypatch.setenv("AGENTMAIL_AGENT", "environment")
+    monkeypatch.setenv("AGENTMAIL_NAME", "environment")
+    settings = Settings.load(agent="argument")
+    assert ("argument", "environment", "dotenv@gmail.com", "toml") == (
+        settings.agent, settings.name, settings.address, settings.store)  # fmt: skip
+
+
+def test_an_account_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ADDRESS": "Me@Example.org", "PASSWORD": SECRET, "IMAP_HOST": "imap.example.org",
+                        "SMTP_HOST": "smtp.example.org", "SMTP_PORT": "587", "SMTP_SECURITY": "starttls",
+                        "ALIASES": '["sales@example.org"]'}.items():  # fmt: skip
+        monkeypatch.setenv(f"AGENTMAIL_{name}", value)
+    account = Settings.load().account()
+    assert account.key == "me@example.org"
+    assert account.own_addresses == {"me@example.org", "sales@example.org"}
+    assert (account.smtp_port, account.smtp_security) == (587, "starttls")
+    assert account.password is not None
+    assert account.password.get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [("IMAP_PORT", "many", "imap_port"), ("SMTP_SECURITY", "ssl", "smtp_security"), ("TIMEOUT", "-1", "timeout")],
+)
+def test_a_bad_variable_is_named(name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTMAIL_ADDRESS", "me@gmail.com")
+    monkeypatch.setenv(f"AGENTMAIL_{name}", value)
+    with pytest.raises(errors.ConfigurationError, match=says):
+        Settings.load().account()
+
+
+def test_without_an_account_the_error_says_what_to_set() -> None:
+    with pytest.raises(errors.ConfigurationError, match="AGENTMAIL_ADDRESS"):
+        Settings.load().account()
+
+
+def test_every_setting_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/settings.md").read_text("utf-8")
+    assert [n for n in Settings.model_fields if f"| `{n}` |" not in page] == []
+    missing = set(Account.model_fields) - set(Settings.model_fields) - {"token"}
+    assert missing == set()

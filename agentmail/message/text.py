@@ -1,8 +1,19 @@
-"""HTML to visible text; what of a text is new and what is quoted."""
+"""HTML to visible text; what of a text is new and what is quoted.
+
+Everything here is total and linear: any string in, a string out, whatever an outsider wrote.
+"""
 
 from __future__ import annotations
 
+from .html import Visible, visible
+from .quotes import new_text_of
 
-def new_text_of(text: str, html: str | None = None) -> str:
-    """What this person newly wrote, without quoted history and signature; never empty when `text` is not."""
-    return text
+__all__ = ["Visible", "html_to_text", "new_text_of", "visible"]
+
+
+def html_to_text(html: str) -> str:
+    """The text that a person would see of this HTML, with links, lists and tables kept readable.
+
+    Text that is certainly hidden is left out; `visible(html)` also counts it and says what is doubtful.
+    """
+    return visible(html).text

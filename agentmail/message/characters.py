@@ -1,0 +1,98 @@
+"""Characters that nobody sees: taken out of text before a model, a page or a terminal gets it.
+
+Zero-width, bidirectional, tag and filler characters, variation selectors and control characters can carry whole
+sentences that only a machine reads (Unicode tags, "emoji smuggling") or reorder what a person reads. Some scripts
+need some of them: those stay, one at a time, only where the script puts them. Nothing is normalised: a body keeps
+the letters it was written with.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CLASS = (
+    "\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f"  # C0 and C1 but tab, newline and NEL
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\ud800-\udfff"  # half a character: no database stores it, no terminal prints it
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+)
+_UNSEEN = re.compile(f"[{_CLASS}]+")
+_LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
+_BLANK = "\u2800"  # a Braille cell without dots
+
+_ZWNJ, _ZWJ, _VS15, _VS16 = "\u200c", "\u200d", "\ufe0e", "\ufe0f"
+_FLAG = "\U0001f3f4"
+_FLAG_TAGS = frozenset(
+    "".join(chr(0xE0000 + ord(letter)) for letter in region) + "\U000e007f" for region in ("gbeng", "gbsct", "gbwls")
+)
+
+
+def clean(text: str) -> tuple[str, int]:
+    """`(text, removed)`: the text as a person sees it, and how many characters were taken out. Line ends become \\n."""
+    if text.isascii() and text.isprintable():
+        return text, 0
+    text = _LINE_ENDS.sub("\n", text).replace(_BLANK, " ")
+    if _UNSEEN.search(text) is None:
+        return text, 0
+    out: list[str] = []
+    removed = position = 0
+    for match in _UNSEEN.finditer(text):
+        start, end = match.span()
+        out.append(text[position:start])
+        kept = _needed(match[0], text[start - 1 : start], text[end : end + 1])
+        out.append(kept)
+        removed += end - start - len(kept)
+        position = end
+    out.append(text[position:])
+    return "".join(out), removed
+
+
+def on_one_line(text: str, limit: int = 1_000) -> str:
+    """Cleaned, every run of white space one space, cut at `limit` characters: for a title or a name."""
+    return " ".join(clean(text[: limit * 4])[0].split())[:limit]
+
+
+def _needed(run: str, before: str, after: str) -> str:
+    """What of a run of unseen characters its neighbours need in order to look right."""
+    if before == _FLAG and run in _FLAG_TAGS:
+        return run
+    if _is_emoji(before):
+        kept = ""
+        if run[0] in (_VS15, _VS16):
+            kept, run = run[0], run[1:]
+        return kept + _ZWJ if run == _ZWJ and _is_emoji(after) else kept
+    if run == _VS16 and before in "0123456789#*" and after == "\u20e3":  # keycaps
+        return run
+    if run in (_ZWNJ, _ZWJ):
+        if _is_indic(before):
+            return run
+        if _is_arabic(before) and _is_arabic(after):
+            return run
+        if run == _ZWJ and (_is_arabic(before) or _is_arabic(after)):  # a letter in the form it has inside a word
+            return run
+    return ""
+
+
+def _is_emoji(char: str) -> bool:
+    return bool(char) and (
+        "\U0001f000" <= char <= "\U0001faff"
+        or "\u2190" <= char <= "\u2bff"
+        or char in "\u00a9\u00ae\u203c\u2049\u2122\u2139\u3030\u303d\u3297\u3299\u20e3"
+    )
+
+
+def _is_indic(char: str) -> bool:
+    """Scripts of South and South-East Asia that join with ZWJ and ZWNJ; Mongolian left out on purpose."""
+    return bool(char) and ("\u0900" <= char <= "\u0dff" or "\u0f00" <= char <= "\u109f" or "\u1780" <= char <= "\u17d3")
+
+
+def _is_arabic(char: str) -> bool:
+    return bool(char) and (
+        "\u0620" <= char <= "\u06ff"
+        or "\u0710" <= char <= "\u074f"  # Syriac
+        or "\u0750" <= char <= "\u077f"
+        or "\u08a0" <= char <= "\u08ff"
+        or "\ufb50" <= char <= "\ufdff"
+        or "\ufe70" <= char <= "\ufefc"
+    )

@@ -15,6 +15,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import event, make_url, text
@@ -34,14 +35,17 @@ RETRIES = 8
 """How often a unit of work runs again after a deadlock or a lost race."""
 
 _RETRY_STATES = {"40001", "40P01", "55P03"}
+_CLOCK = "agentmail_clock"
 
 
 class Database:
     """An engine for one store URL. Building it opens nothing."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
         self.url, self.dialect = _driver_url(url)
         self._engine: AsyncEngine | None = None
+        self._clock = clock
+        """Takes the place of the database's clock, for tests on virtual time."""
 
     @property
     def sqlite(self) -> bool:
@@ -51,6 +55,13 @@ class Database:
     def engine(self) -> AsyncEngine:
         if self._engine is None:
             self._engine = _sqlite_engine(self.url) if self.sqlite else _postgres_engine(self.url)
+            if self._clock is not None:
+                clock = self._clock
+
+                @event.listens_for(self._engine.sync_engine, "connect")
+                def _carry_clock(_: Any, record: Any) -> None:
+                    record.info[_CLOCK] = clock
+
         return self._engine
 
     async def close(self) -> None:
@@ -191,12 +202,9 @@ def _postgres_engine(url: str) -> AsyncEngine:
 
 async def database_now(tx: Tx) -> float:
     """Seconds since the epoch by the database's clock, which all workers share."""
+    clock = (await tx.get_raw_connection()).info.get(_CLOCK)
+    if clock is not None:
+        return float(clock().timestamp())
     sqlite = tx.dialect.name == "sqlite"
-    row = await tx.execute(
-        text(
-            "SELECT (julianday('now') - 2440587.5) * 86400.0"
-            if sqlite
-            else "SELECT extract(epoch from clock_timestamp())"
-        )
-    )
-    return float(row.scalar_one())
+    clock_sql = "(julianday('now') - 2440587.5) * 86400.0" if sqlite else "extract(epoch from clock_timestamp())"
+    return float((await tx.execute(text(f"SELECT {clock_sql}"))).scalar_one())

@@ -1,0 +1,5 @@
+"""`python -m agentmail` is the `agentmail` command."""
+
+from .cli import main
+
+main()

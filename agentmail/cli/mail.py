@@ -1,0 +1,280 @@
+"""Commands on an account and its store: check, sync, threads, show, reply, send, explain, config."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import BadInput, ServerError
+from ..inbox import Inbox
+from ..message.models import Attachment
+from ..settings import Settings
+from ..store import Thread, ThreadStore
+from .app import Agent, AsJson, Store, app, err, out, run, settings
+from .files import read, show_message
+
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")]
+Body = Annotated[
+    str | None, typer.Option("--text", "-t", help="What to write; read from standard input when left out.")
+]
+Attach = Annotated[list[Path] | None, typer.Option("--attach", "-a", help="A file to attach; may be given again.")]
+
+
+def inbox(store: str | None, agent: str | None = None) -> Inbox:
+    return Inbox.from_env(store=store, agent=agent)
+
+
+@app.command()
+def check(store: Store = None) -> None:
+    """Log in on both servers and open the store; say what is wrong and how to mend it. Sends nothing."""
+    failed = 0
+
+    async def work() -> None:
+        nonlocal failed
+        async with inbox(store) as box:
+            account = box.account
+            steps = (
+                (f"store   {settings(store=store).store}", box.store.open),
+                (f"IMAP    {account.imap_host}:{account.imap_port} ({account.imap_security})", box.check_receiving),
+                (f"SMTP    {account.smtp_host}:{account.smtp_port} ({account.smtp_security})", box.check_sending),
+            )
+            for name, step in steps:
+                try:
+                    found = await step()
+                except ServerError as exc:
+                    failed += 1
+                    out.print(Text.assemble(("✗ ", "bold red"), name, f"\n  {exc}"), soft_wrap=True)
+                else:
+                    out.print(
+                        Text.assemble(("✓ ", "bold green"), name, f"\n  {found}" if found else ""), soft_wrap=True
+                    )
+
+    run(work)
+    if failed:
+        raise typer.Exit(3)
+
+
+@app.command()
+def sync(store: Store = None, as_json: AsJson = False) -> None:
+    """Bring new mail into the store. Nothing is marked as read, nothing is sent."""
+
+    async def work() -> None:
+        async with inbox(store) as box:
+            filed = await box.sync()
+            new = [f for f in filed if f.new]
+            threads = sorted({f.thread for f in filed})
+            if as_json:
+                print(json.dumps({"messages": len(filed), "new": len(new), "threads": threads}))
+            else:
+                out.print(f"{len(new)} new messages in {len(threads)} threads")
+
+    run(work)
+
+
+@app.command()
+def threads(
+    store: Store = None,
+    status: Annotated[str | None, typer.Option("--status", help="open, waiting, done …")] = None,
+    limit: Limit = 20,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, not only the newest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List threads, newest activity first."""
+
+    async def work() -> None:
+        async with ThreadStore(settings(store=store).store) as thread_store:
+            after: str | None = None
+            left = sys.maxsize if everything else limit
+            table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+            for column in ("id", "last", "people", "subject", "messages"):
+                table.add_column(column, no_wrap=column in {"id", "last"}, overflow="fold")
+            while left > 0:
+                page = await thread_store.threads(status=status, limit=min(left, 100), after=after)
+                for summary in page:
+                    if as_json:
+                        thread = await thread_store.thread(summary.id)
+                        sys.stdout.write(json.dumps(thread_shape(thread), ensure_ascii=False) + "\n")
+                    else:
+                        table.add_row(*map(Text, thread_row(summary)))
+                if not page:
+                    break
+                left -= len(page)
+                after = page[-1].id
+            if not as_json:
+                out.print(table if table.row_count else "no threads yet: run `agentmail sync` or `agentmail import`")
+
+    run(work)
+
+
+def thread_shape(thread: Thread) -> dict[str, object]:
+    """The shape that other programs read; it changes only by adding."""
+    return {
+        "id": thread.id,
+        "subject": thread.subject,
+        "message_ids": [m.message_id for m in thread.messages],
+        "parents": dict(thread.parents),
+    }
+
+
+def thread_row(thread: Thread) -> tuple[str, ...]:
+    last = thread.last_at.astimezone().strftime("%a %Y-%m-%d %H:%M") if thread.last_at else ""
+    people = ", ".join(p.name or p.email for p in thread.people[:3]) + (" …" if len(thread.people) > 3 else "")
+    return thread.id, last, people, thread.subject or "(no subject)", str(thread.size)
+
+
+@app.command()
+def show(
+    thread: Annotated[str, typer.Argument(metavar="T", help="A thread (t12) or a message (m45).")],
+    store: Store = None,
+    quoted: Annotated[bool, typer.Option("--quoted", help="With quoted history and signatures.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show a thread or one message."""
+
+    async def work() -> None:
+        async with ThreadStore(settings(store=store).store) as thread_store:
+            if thread.startswith("t"):
+                found = await thread_store.thread(thread)
+                if as_json:
+                    sys.stdout.write(found.model_dump_json() + "\n")
+                    return
+                out.print(Text(f"{found.id}  {found.subject}  [{found.status}]", style="bold"), soft_wrap=True)
+                for message in found.messages:
+                    show_message(message, title=f"{message.id}{' →' if message.outgoing else ''}", full=quoted)
+            else:
+                message = await thread_store.message(thread)
+                if as_json:
+                    sys.stdout.write(message.model_dump_json() + "\n")
+                else:
+                    show_message(message, title=str(message.id))
+
+    run(work)
+
+
+@app.command()
+def reply(
+    thread: Annotated[
+        str, typer.Argument(metavar="T", help="A thread (t12: its newest incoming message) or a message (m45).")
+    ],
+    text: Body = None,
+    reply_all: Annotated[bool, typer.Option("--all", help="To everybody on the message.")] = False,
+    quote: Annotated[bool, typer.Option("--quote", help="Quote what is answered below the text.")] = False,
+    attach: Attach = None,
+    key: Annotated[str | None, typer.Option("--key", help="The same key never sends twice.")] = None,
+    store: Store = None,
+    agent: Agent = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer in the thread."""
+
+    async def work() -> None:
+        async with inbox(store, agent) as box:
+            original = thread
+            if thread.startswith("t"):
+                incoming = [m for m in (await box.thread(thread)).messages if not m.outgoing]
+                if not incoming:
+                    raise BadInput(f"{thread} has no incoming message to answer; name a message (m45)")
+                original = str(incoming[-1].id)
+            sent = await box.reply(
+                original, body(text), reply_all=reply_all, quote=quote, attachments=files(attach), key=key
+            )
+            report(sent.model_dump_json(), f"{sent.id} {sent.state}: {sent.message_id} in {sent.thread}", as_json)
+
+    run(work)
+
+
+@app.command()
+def send(
+    to: Annotated[list[str], typer.Argument(metavar="ADDRESS…")],
+    subject: Annotated[str, typer.Option("--subject", "-s")],
+    text: Body = None,
+    cc: Annotated[list[str] | None, typer.Option("--cc")] = None,
+    attach: Attach = None,
+    key: Annotated[str | None, typer.Option("--key", help="The same key never sends twice.")] = None,
+    store: Store = None,
+    agent: Agent = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start a new thread."""
+
+    async def work() -> None:
+        async with inbox(store, agent) as box:
+            sent = await box.send(
+                to=to, subject=subject, text=body(text), cc=cc or (), attachments=files(attach), key=key
+            )
+            report(sent.model_dump_json(), f"{sent.id} {sent.state}: {sent.message_id} in {sent.thread}", as_json)
+
+    run(work)
+
+
+@app.command()
+def explain(
+    message: Annotated[str, typer.Argument(metavar="M", help="A message (m45 or its Message-ID).")],
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a message stands in its thread: the header or rule, what was matched, what was rejected."""
+
+    async def work() -> None:
+        async with ThreadStore(settings(store=store).store) as thread_store:
+            why = await thread_store.explain(message)
+            report(why.model_dump_json(), str(why), as_json)
+
+    run(work)
+
+
+@app.command("config")
+def show_config(store: Store = None, agent: Agent = None, as_json: AsJson = False) -> None:
+    """Print the settings in force, without the secrets."""
+    found = settings(store=store, agent=agent)
+    if as_json:
+        print(found.model_dump_json())
+        return
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name in Settings.model_fields:
+        value = getattr(found, name)
+        given = name in found.model_fields_set
+        shown = "(set, not shown)" if isinstance(value, SecretStr) else str(value if value not in {None, ()} else "")
+        table.add_row(
+            Text(name, style="bold" if given else "dim"), Text(shown), Text("" if given else "default", style="dim")
+        )
+    out.print(table)
+
+
+@app.command()
+def demo(
+    store: Store = None,
+) -> None:
+    """Play the main job on a mail server inside this process: people, two agents, one thread, and its proof."""
+    from ..testing.demo import run as play  # needs the extra `testing`; nothing else in the command does
+
+    raise typer.Exit(play(store))
+
+
+def body(text: str | None) -> str:
+    """The text given, or standard input."""
+    if text is None:
+        if sys.stdin.isatty():
+            err.print("write the text, then Ctrl-D")
+        text = sys.stdin.read()
+    if not text.strip():
+        raise BadInput("there is nothing to send: give --text, or write to standard input")
+    return text
+
+
+def files(paths: list[Path] | None) -> list[Attachment]:
+    return [Attachment(name=p.name, content=(raw := read(p)), size=len(raw)) for p in paths or ()]
+
+
+def report(as_line: str, for_people: str, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(as_line + "\n")
+    else:
+        out.print(Text(for_people), soft_wrap=True)

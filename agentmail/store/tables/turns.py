@@ -1,0 +1,61 @@
+"""Which thread needs attention, who holds it, and what comes back later.
+
+Times are seconds since the epoch by the database's clock: the only one that all workers share.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from sqlalchemy import Column, Double, ForeignKey, Index, Integer, Text
+from sqlmodel import Field, SQLModel
+
+from .threads import BIG
+
+
+class WorkRow(SQLModel, table=True):
+    """The state of attention of one thread; at most one row a thread, made by the first message that needs a look.
+
+    `next_at` is the one column a claim looks at: when the thread is due (ready), or when its lease ends (claimed).
+    """
+
+    __tablename__: ClassVar[str] = "work"
+    __table_args__ = (Index("work_next", "account", "agent", "state", "next_at"),)
+
+    thread: int = Field(
+        sa_column=Column(BIG, ForeignKey("thread.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+    )
+    account: str = Field(default="", sa_column=Column(Text, nullable=False))
+    agent: str = Field(default="", sa_column=Column(Text, nullable=False))
+    """The agent name it belongs to; empty until it was routed."""
+    state: str = Field(default="ready", sa_column=Column(Text, nullable=False))
+    """ready, claimed, idle, stuck"""
+    reason: str = Field(default="message", sa_column=Column(Text, nullable=False))
+    """message, reminder, rsvp, handoff, approval, bounce"""
+    note: str = Field(default="", sa_column=Column(Text, nullable=False))
+    """What a hand-off or a reminder said."""
+    next_at: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
+    attempt: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    """How often it was claimed since it was last finished."""
+    epoch: int = Field(default=0, sa_column=Column(BIG, nullable=False))
+    """Rises with every claim. A write that names an older one is refused."""
+    newest: int = Field(default=0, sa_column=Column(BIG, nullable=False))
+    """The newest incoming message of the thread."""
+    done: int = Field(default=0, sa_column=Column(BIG, nullable=False))
+    """The newest incoming message that its agent has finished with."""
+    error: str = Field(default="", sa_column=Column(Text, nullable=False))
+    """Why the last turn was given back."""
+
+
+class TimerRow(SQLModel, table=True):
+    """A thread that comes back at a time, unless somebody answers before."""
+
+    __tablename__: ClassVar[str] = "timer"
+    __table_args__ = (Index("timer_due", "due_at"), Index("timer_thread", "thread"), {"sqlite_autoincrement": True})
+
+    id: int | None = Field(default=None, sa_column=Column(BIG, primary_key=True, autoincrement=True))
+    thread: int = Field(sa_column=Column(BIG, ForeignKey("thread.id", ondelete="CASCADE"), nullable=False))
+    account: str = Field(sa_column=Column(Text, nullable=False))
+    agent: str = Field(sa_column=Column(Text, nullable=False))
+    due_at: float = Field(sa_column=Column(Double, nullable=False))
+    note: str = Field(default="", sa_column=Column(Text, nullable=False))

@@ -1,0 +1,27 @@
+"""The append-only log: one row for everything that happened, in the transaction in which it happened."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sqlalchemy import insert
+
+from .database import Tx
+from .tables.threads import EventRow
+
+
+async def append_event(
+    tx: Tx, kind: str, *, thread: int | None = None, message: int | None = None, account: str | None = None,
+    data: dict[str, Any] | None = None, at: float | None = None,
+) -> None:  # fmt: skip
+    """Write one event. `kind` is dotted, subject first: `message.filed`, `thread.merged`."""
+    await append_events(tx, [{"kind": kind, "thread": thread, "message": message, "account": account, "data": data,
+                              "at": at}])  # fmt: skip
+
+
+async def append_events(tx: Tx, events: list[dict[str, Any]]) -> None:
+    """Write many events at once; the keys are the columns of `EventRow`, `at` may be None for now."""
+    if events:
+        now = time.time()
+        await tx.execute(insert(EventRow), [{**e, "at": now if e.get("at") is None else e["at"]} for e in events])

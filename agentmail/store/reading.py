@@ -1,0 +1,194 @@
+"""Threads and messages out of the store. Every answer costs the same in a store of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import select, tuple_
+
+from ..errors import BadInput, NotFound
+from ..message.models import Address, Attachment, Message
+from ..message.parse import parse
+from ..threads.models import Thread
+from ..threads.placement import key_of
+from ..threads.tree import moment, parents
+from .database import Tx
+from .tables.threads import AliasRow, ApartRow, AttachmentRow, MessageRow, PersonRow, RawRow, ThreadRow
+
+_KINDS = {"t": "thread", "m": "message", "a": "attachment", "o": "submission"}
+
+M = MessageRow
+T = ThreadRow
+
+
+def number(id: str, letter: str) -> int:  # noqa: A002
+    """`"t12"` -> 12.
+
+    Raises:
+        NotFound: it is not an id of this kind; the message says what it looks like instead.
+    """
+    kind, digits = id[:1], id[1:]
+    if kind == letter and digits.isascii() and digits.isdigit() and len(digits) < 19:
+        return int(digits)
+    wanted = f"{_KINDS[letter]} ids look like {letter}12"
+    if kind in _KINDS and digits.isascii() and digits.isdigit():
+        raise NotFound(f"{id!r} is the id of a {_KINDS[kind]}, not of a {_KINDS[letter]}: {wanted}")
+    raise NotFound(f"{id[:80]!r} is no {_KINDS[letter]} id: {wanted}")
+
+
+async def resolve(tx: Tx, id: str) -> int:  # noqa: A002
+    """The number of the thread that `"t12"` means now; merged threads lead to where they went."""
+    thread = number(id, "t")
+    for _ in range(3):
+        query = select(T.merged_into, T.attached_to).where(T.id == thread)
+        row = (await tx.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no thread {id} in this store")
+        onward = row.merged_into if row.merged_into is not None else row.attached_to
+        if onward is None:
+            return thread
+        thread = onward
+    return thread
+
+
+async def thread_of(tx: Tx, id: str, *, messages: bool = True) -> Thread:  # noqa: A002
+    """One thread with its messages, oldest first."""
+    thread = await resolve(tx, id)
+    row = (await tx.execute(select(T.__table__).where(T.id == thread))).one()
+    people = await people_of(tx, [thread])
+    found: tuple[Message, ...] = ()
+    tree: dict[str, str | None] = {}
+    if messages:
+        found, tree = await messages_of(tx, thread)
+    claim = await _claim(tx, thread)
+    return _thread(row, people.get(thread, ()), messages=found, parents=tree, claimed_parent=claim)
+
+
+async def messages_of(tx: Tx, thread: int) -> tuple[tuple[Message, ...], dict[str, str | None]]:
+    """The messages of a thread, oldest first, and who answers whom."""
+    query = select(M.id, M.thread, M.parsed, M.answers).where(M.thread == thread).order_by(M.at, M.id)
+    rows = (await tx.execute(query)).all()
+    messages = await _messages(tx, rows)
+    aliases = {
+        key: f"m{message}"
+        for key, message in await tx.execute(
+            select(AliasRow.key, AliasRow.message).join(M, M.id == AliasRow.message).where(M.thread == thread)
+        )
+    }
+    answers = {f"m{r.id}": f"m{r.answers}" for r in rows if r.answers is not None}
+    return messages, parents(messages, aliases=aliases, answers=answers)
+
+
+async def _messages(tx: Tx, rows: Sequence[Any]) -> tuple[Message, ...]:
+    messages = [Message.model_validate_json(r.parsed) for r in rows]
+    with_parts = [r.id for r, m in zip(rows, messages, strict=True) if m.attachments]
+    names: dict[int, dict[int, str]] = {}
+    for start in range(0, len(with_parts), 2_000):
+        query = select(AttachmentRow.message, AttachmentRow.position, AttachmentRow.id).where(
+            AttachmentRow.message.in_(with_parts[start : start + 2_000])
+        )
+        for message, position, attachment in await tx.execute(query):
+            names.setdefault(message, {})[position] = f"a{attachment}"
+    return tuple(
+        message.model_copy(update={
+            "id": f"m{row.id}", "thread": f"t{row.thread}",
+            "attachments": tuple(
+                a.model_copy(update={"id": names.get(row.id, {}).get(i)}) for i, a in enumerate(message.attachments)
+            ),
+        })
+        for row, message in zip(rows, messages, strict=True)
+    )  # fmt: skip
+
+
+async def message_of(tx: Tx, id: str, account: str | None = None) -> Message:  # noqa: A002
+    """One message, by our id or by its Message-ID."""
+    if id.startswith("<") or "@" in id:
+        ids = await _by_message_id(tx, id, account)
+    else:
+        ids = [number(id, "m")]
+    query = select(M.id, M.thread, M.parsed).where(M.id.in_(ids)).order_by(M.id)
+    if account is not None:
+        query = query.where(M.account == account)
+    rows = (await tx.execute(query.limit(1))).all()
+    if not rows:
+        raise NotFound(f"there is no message {id[:200]} in this store")
+    return (await _messages(tx, rows))[0]
+
+
+async def _by_message_id(tx: Tx, message_id: str, account: str | None) -> list[int]:
+    key = key_of(message_id if message_id.startswith("<") else f"<{message_id}>")
+    owners = select(M.id).where(M.message_id_key == key)
+    known_as = select(AliasRow.message).where(AliasRow.key == key)
+    if account is not None:
+        owners, known_as = owners.where(M.account == account), known_as.where(AliasRow.account == account)
+    found = [n for (n,) in await tx.execute(owners.order_by(M.id).limit(100))]
+    return found or [n for (n,) in await tx.execute(known_as.order_by(AliasRow.message).limit(100))]
+
+
+async def raw_of(tx: Tx, id: str) -> bytes:  # noqa: A002
+    """The bytes of a message as they came."""
+    row = (await tx.execute(select(RawRow.data).where(RawRow.message == number(id, "m")))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no message {id} with its raw bytes in this store")
+    return bytes(row.data)
+
+
+async def attachment_of(tx: Tx, id: str) -> Attachment:  # noqa: A002
+    """One attachment with its content, cut out of the raw message."""
+    query = select(AttachmentRow.message, AttachmentRow.position).where(AttachmentRow.id == number(id, "a"))
+    row = (await tx.execute(query)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no attachment {id} in this store")
+    parts = parse(await raw_of(tx, f"m{row.message}")).attachments
+    if row.position >= len(parts):
+        raise NotFound(f"attachment {id}: its message m{row.message} does not hold it any more")
+    return parts[row.position].model_copy(update={"id": id})
+
+
+async def page_of_threads(
+    tx: Tx, *, status: str | None, account: str | None, limit: int, after: str | None
+) -> list[Thread]:
+    """Threads by their last activity, newest first, without messages. `after` is the last id of the page before."""
+    if not 1 <= limit <= 1_000:
+        raise BadInput(f"limit is {limit}: a page holds 1 to 1000 threads")
+    query = select(T.__table__).where(T.merged_into.is_(None), T.attached_to.is_(None))
+    if status is not None:
+        query = query.where(T.status == status)
+    if account is not None:
+        query = query.where(T.account == account)
+    if after is not None:
+        mark = await resolve(tx, after)
+        last = (await tx.execute(select(T.last_at).where(T.id == mark))).scalar_one()
+        query = query.where(tuple_(T.last_at, T.id) < tuple_(last, mark))
+    rows = (await tx.execute(query.order_by(T.last_at.desc(), T.id.desc()).limit(limit))).all()
+    people = await people_of(tx, [r.id for r in rows])
+    return [_thread(row, people.get(row.id, ())) for row in rows]
+
+
+async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, ...]]:
+    """Who takes part, by thread."""
+    wanted = list(threads)
+    home = {t: t for t in wanted}
+    attached = select(T.id, T.attached_to).where(T.attached_to.in_(wanted))
+    home.update({t: to for t, to in await tx.execute(attached)})
+    query = select(PersonRow.thread, PersonRow.atom, PersonRow.name).where(PersonRow.thread.in_(sorted(home)))
+    found: dict[int, dict[str, Address]] = {}
+    for thread, atom, name in await tx.execute(query.order_by(PersonRow.thread, PersonRow.atom)):
+        if atom[:1] not in {"@", "#"}:
+            found.setdefault(home[thread], {}).setdefault(atom, Address(name=name, email=atom))
+    return {t: tuple(people.values()) for t, people in found.items()}
+
+
+async def _claim(tx: Tx, thread: int) -> str | None:
+    """The id by which a thread claims a place in another one that does not let it in."""
+    query = select(ApartRow.key).where(ApartRow.claimant == thread).order_by(ApartRow.id).limit(1)
+    return (await tx.execute(query)).scalar_one_or_none()
+
+
+def _thread(row: Any, people: tuple[Address, ...], **more: Any) -> Thread:
+    return Thread(
+        id=f"t{row.id}", account=row.account, subject=row.subject, people=people, status=row.status,
+        labels=tuple(row.labels), notes=tuple(row.notes), data=dict(row.data), count=row.messages,
+        started_at=moment(row.first_at), last_at=moment(row.last_at), **more,
+    )  # fmt: skip

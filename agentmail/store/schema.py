@@ -1,0 +1,74 @@
+"""Bring a database to the schema of this version, once, however many processes open it at the same moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, inspect, text
+
+from ..errors import StoreTooNew
+from .database import Database, Tx, shown
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_LOCK = 0x61_67_65_6E_74  # "agent": the key of PostgreSQL's advisory lock, the same in every process
+
+
+def revisions() -> list[str]:
+    """Every schema this version knows, oldest first. File names are revision ids, and they sort (no need for Alembic)."""
+    return sorted(path.stem for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
+
+
+async def upgrade(db: Database) -> str | None:
+    """Create or upgrade the schema; the revision that was found, or None for an empty database.
+
+    The upgrade is one transaction: a process that dies in it leaves the old schema.
+
+    Raises:
+        StoreTooNew: a newer agentmail wrote this store. Nothing was changed.
+    """
+    async with db.read() as tx:
+        found = await tx.run_sync(_revision)
+    if _is_current(found, db):
+        return found
+    return await db.run(_locked_upgrade(db))
+
+
+def _is_current(found: str | None, db: Database) -> bool:
+    known = revisions()
+    if found is not None and found not in known:
+        raise StoreTooNew(
+            f"store {shown(db.url)} has schema {found}, this agentmail knows up to {known[-1]}: upgrade agentmail; "
+            "nothing was changed"
+        )
+    return found == known[-1]
+
+
+def _locked_upgrade(db: Database) -> Any:
+    async def work(tx: Tx) -> str | None:
+        if not db.sqlite:  # SQLite's BEGIN IMMEDIATE is the lock already
+            await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        found = await tx.run_sync(_revision)  # another process may have been first
+        if not _is_current(found, db):
+            await tx.run_sync(migrate)
+        return found
+
+    return work
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+
+
+def migrate(connection: Connection, revision: str = "head") -> None:
+    """Run the migrations up to `revision` in the transaction of `connection`."""
+    from alembic import command  # costs 0.2 s, and a store that is current never needs it
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)

@@ -1,0 +1,265 @@
+"""The tables of threads and messages. Rows stay inside `store/`; values come out.
+
+A *thread* row stands for one cluster: messages that belong together by their ids. `merged_into` is for ever,
+`attached_to` (the guarded subject rule) may be taken back; `message.thread` already names the row that both lead to.
+Times are seconds since the epoch, UTC. Foreign keys are called by the table they lead to, because `message_id` is a
+header value in this house.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlmodel import Field, SQLModel
+
+BIG = BigInteger().with_variant(Integer, "sqlite")
+"""64 bits on both; SQLite only counts up by itself in a column that is called INTEGER."""
+
+
+def _key() -> Any:
+    return Field(default=None, sa_column=Column(BIG, primary_key=True, autoincrement=True))
+
+
+def _time(*, nullable: bool = True) -> Any:
+    return Field(default=None, sa_column=Column(Double, nullable=nullable))
+
+
+def _to(table: str, *, nullable: bool = False, primary_key: bool = False) -> Any:
+    column = Column(BIG, ForeignKey(f"{table}.id"), nullable=nullable, primary_key=primary_key, autoincrement=False)
+    return Field(default=None, sa_column=column)
+
+
+def _text(*, nullable: bool = False) -> Any:
+    return Field(default=None if nullable else "", sa_column=Column(Text, nullable=nullable))
+
+
+class InfoRow(SQLModel, table=True):
+    """Facts about the store itself: its secret."""
+
+    __tablename__: ClassVar[str] = "info"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    value: str = _text()
+
+
+class AccountRow(SQLModel, table=True):
+    """An account that files mail here, and the addresses that count as ourselves."""
+
+    __tablename__: ClassVar[str] = "account"
+
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    """Its address, lower case."""
+    own: list[str] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class ThreadRow(SQLModel, table=True):
+    __tablename__: ClassVar[str] = "thread"
+    __table_args__ = (
+        # The page of threads, newest first (keyset paging); hidden rows are not in it.
+        Index("thread_page", "last_at", "id",
+              sqlite_where=text("merged_into IS NULL AND attached_to IS NULL"),
+              postgresql_where=text("merged_into IS NULL AND attached_to IS NULL")),
+        Index("thread_page_of_status", "status", "last_at", "id",
+              sqlite_where=text("merged_into IS NULL AND attached_to IS NULL"),
+              postgresql_where=text("merged_into IS NULL AND attached_to IS NULL")),
+        Index("thread_merged", "merged_into",
+              sqlite_where=text("merged_into IS NOT NULL"), postgresql_where=text("merged_into IS NOT NULL")),
+        Index("thread_attached", "attached_to",
+              sqlite_where=text("attached_to IS NOT NULL"), postgresql_where=text("attached_to IS NOT NULL")),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: int | None = _key()
+    account: str = _text()
+    """The account's key; empty for an archive that was imported without one."""
+    subject: str = _text()
+    """Of its oldest message."""
+    status: str = Field(default="open", sa_column=Column(Text, nullable=False))
+    labels: list[str] = Field(sa_column=Column(JSON, nullable=False))
+    notes: list[dict[str, Any]] = Field(sa_column=Column(JSON, nullable=False))
+    data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    messages: int = Field(sa_column=Column(Integer, nullable=False))
+    """How many messages this cluster holds."""
+    first_at: float = _time(nullable=False)
+    last_at: float = _time(nullable=False)
+    """The newest message's time: what the page of threads is sorted by."""
+    merged_into: int | None = _to("thread", nullable=True)
+    attached_to: int | None = _to("thread", nullable=True)
+
+
+class MessageRow(SQLModel, table=True):
+    __tablename__: ClassVar[str] = "message"
+    __table_args__ = (
+        Index("message_content", "account", "content_key", unique=True),
+        Index("message_own", "account", "own_key", unique=True,
+              sqlite_where=text("own_key IS NOT NULL"), postgresql_where=text("own_key IS NOT NULL")),
+        Index("message_by_message_id", "message_id_key", "account"),
+        Index("message_thread", "thread", "at", "id"),
+        Index("message_cluster", "cluster"),
+        Index("message_subject", "account", "subject_key", "at",
+              sqlite_where=text("subject_key <> ''"), postgresql_where=text("subject_key <> ''")),
+        Index("message_headless", "account", "subject_key", "at",
+              sqlite_where=text("headless"), postgresql_where=text("headless")),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: int | None = _key()
+    account: str = _text()
+    thread: int = _to("thread")
+    """Where it is shown."""
+    cluster: int = _to("thread")
+    """Where its ids put it; differs from `thread` only while the subject rule attaches it."""
+    message_id: str = _text()
+    """The header's value, with angle brackets."""
+    message_id_key: str = _text()
+    """The form to compare by; long ones are shortened to a digest, because an index has limits."""
+    content_key: str = _text()
+    own_key: str | None = _text(nullable=True)
+    """Its Message-ID, when we made it and sent it: the Sent copy is the same message whatever a server did to it."""
+    at: float = _time(nullable=False)
+    """When it was written, as far as we believe its date: the order of the thread."""
+    sender: str = _text()
+    subject_key: str = _text()
+    answers: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
+    """The message it answers, where we know it better than its headers can say."""
+    headless: bool = Field(default=False)
+    """It answers something, but none of its ids can say what: the subject rule may place it."""
+    outgoing: bool = Field(default=False)
+    fresh: bool = Field(default=True)
+    """False for what was there before we looked: it is history, not news."""
+    variant: bool = Field(default=False)
+    """Another message with other content carries the same Message-ID."""
+    size: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    parsed: str = _text()
+    """The Message as JSON, so that reading parses no mail."""
+
+
+class RawRow(SQLModel, table=True):
+    """The bytes as they came. In a table of their own, so that nothing else ever touches them."""
+
+    __tablename__: ClassVar[str] = "raw"
+
+    message: int = _to("message", primary_key=True)
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class AttachmentRow(SQLModel, table=True):
+    """Where an attachment is. Its content stays in the raw bytes and is cut out on demand."""
+
+    __tablename__: ClassVar[str] = "attachment"
+    __table_args__ = (
+        Index("attachment_message", "message", "position", unique=True),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = _key()
+    message: int = _to("message")
+    position: int = Field(sa_column=Column(Integer, nullable=False))
+    name: str = _text()
+    content_type: str = _text()
+    size: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+
+
+class LocationRow(SQLModel, table=True):
+    """Where a message lies on a server. Once seen it never means another message (RFC 9051 2.3.1.1)."""
+
+    __tablename__: ClassVar[str] = "location"
+    __table_args__ = (Index("location_message", "message"),)
+
+    account: str = Field(sa_column=Column(Text, primary_key=True))
+    mailbox: str = Field(sa_column=Column(Text, primary_key=True))
+    uidvalidity: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    uid: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    message: int = _to("message")
+    flags: list[str] = Field(sa_column=Column(JSON, nullable=False))
+
+
+class IdentRow(SQLModel, table=True):
+    """One Message-ID that somebody owns or mentioned, and who holds it. A ghost is a row without an owner.
+
+    It is also the row that filing locks, in sorted order: whoever holds it decides alone what the id joins.
+    """
+
+    __tablename__: ClassVar[str] = "ident"
+
+    account: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    holders: str = _text()
+    """JSON: `[[thread, role, voucher], …]`; the words are those of `threads.placement.Hold`."""
+
+
+class AliasRow(SQLModel, table=True):
+    """A further Message-ID that a message is known by: what a provider made of it on the way."""
+
+    __tablename__: ClassVar[str] = "alias"
+    __table_args__ = (Index("alias_message", "message"),)
+
+    account: str = Field(sa_column=Column(Text, primary_key=True))
+    key: str = Field(sa_column=Column(Text, primary_key=True))
+    message: int = _to("message", primary_key=True)
+    message_id: str = _text()
+
+
+class PersonRow(SQLModel, table=True):
+    """Who a thread knows: an address, `@domain`, or `#list-id`."""
+
+    __tablename__: ClassVar[str] = "person"
+
+    thread: int = _to("thread", primary_key=True)
+    atom: str = Field(sa_column=Column(Text, primary_key=True))
+    name: str = _text()
+
+
+class ApartRow(SQLModel, table=True):
+    """A thread that was kept out of another one, and what would let it in: `atom` becoming known there."""
+
+    __tablename__: ClassVar[str] = "apart"
+    __table_args__ = (
+        Index("apart_target", "target", "atom"),
+        Index("apart_claimant", "claimant"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = _key()
+    account: str = _text()
+    target: int = _to("thread")
+    atom: str = _text()
+    claimant: int = _to("thread")
+    key: str = _text()
+    """The Message-ID both of them hold."""
+
+
+class QuarantineRow(SQLModel, table=True):
+    """Mail that could not be filed, with the reason, so that it neither blocks its batch nor gets lost."""
+
+    __tablename__: ClassVar[str] = "quarantine"
+    __table_args__: ClassVar[dict[str, Any]] = {"sqlite_autoincrement": True}
+
+    id: int | None = _key()
+    account: str = _text()
+    reason: str = _text()
+    arrival: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    """How it arrived: location, flags, fresh, outgoing."""
+    attempts: int = Field(default=1, sa_column=Column(Integer, nullable=False))
+    at: float = _time(nullable=False)
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class EventRow(SQLModel, table=True):
+    """What happened, in order: the log that is replayed, never changed."""
+
+    __tablename__: ClassVar[str] = "event"
+    __table_args__ = (
+        Index("event_message", "message"),
+        Index("event_thread", "thread"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: int | None = _key()
+    at: float = _time(nullable=False)
+    kind: str = _text()
+    thread: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
+    message: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
+    account: str | None = _text(nullable=True)
+    data: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))

@@ -1,0 +1,95 @@
+"""The values that threads are made of: Thread, Filed, Why."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ..message.models import Address, Message, Value
+
+Confidence = Literal["certain", "high", "medium", "low"]
+
+
+class Match(Value):
+    """An id that a message holds, and what it meant for its place."""
+
+    message_id: str
+    """The id, with angle brackets."""
+    header: str
+    """Where it stood: `Message-ID`, `In-Reply-To`, `References`, `bounce report`."""
+    role: Literal["own", "firm", "weak"]
+    """`own`: it is known by it. `firm`: it mentions it. `weak`: a mention that counts only if somebody owns it."""
+    message: str | None = None
+    """The message that owns it, such as `"m45"`; None for a ghost."""
+    thread: str | None = None
+    """That message's thread."""
+
+
+class Rejected(Value):
+    """A thread that this message was kept out of, and why."""
+
+    thread: str
+    message_id: str
+    """The id by which it claimed to belong there; empty for a candidate of the subject rule."""
+    reason: str
+
+
+class Why(Value):
+    """Why a message stands where it stands: what `agentmail explain` prints."""
+
+    rule: Literal["new", "ids", "answers", "subject", "kept apart", "duplicate"]
+    """What decided: nothing linked it, an id, the caller's word, the guarded subject rule, the guard, its content."""
+    confidence: Confidence
+    matched: tuple[Match, ...] = ()
+    rejected: tuple[Rejected, ...] = ()
+    claimed_parent: str | None = None
+    """The Message-ID that it claims to answer in a thread that does not know its sender."""
+    parent: str | None = None
+    """The message it answers, such as `"m44"`."""
+    note: str = ""
+    """One sentence for a person."""
+
+
+class Filed(Value):
+    """What became of a message that was filed."""
+
+    id: str
+    """Our id of the message, such as `"m45"`."""
+    thread: str
+    """Our id of its thread, such as `"t12"`."""
+    new: bool
+    """False when this store had it already: the same content, or the same location."""
+    absorbed: tuple[str, ...] = ()
+    """Threads that became one with `thread` by it. Their ids keep resolving."""
+    why: Why
+
+
+class Thread(Value):
+    """Messages that belong together, oldest first, and what the agents keep with them."""
+
+    id: str
+    account: str = ""
+    """The account's key; empty for an imported archive."""
+    subject: str = ""
+    """Of the oldest message."""
+    people: tuple[Address, ...] = ()
+    """Everybody in From, To or Cc of any of its messages."""
+    status: str = "open"
+    labels: tuple[str, ...] = ()
+    notes: tuple[dict[str, Any], ...] = ()
+    """What agents told each other; never mailed."""
+    data: dict[str, Any] = Field(default_factory=dict)
+    """A JSON object of the agents' own."""
+    count: int = 0
+    """How many messages it has, also when they are not loaded."""
+    started_at: datetime | None = None
+    last_at: datetime | None = None
+    """When its newest message was written."""
+    claimed_parent: str | None = None
+    """Set when it was kept out of another thread: the Message-ID that its sender, a stranger there, claims to answer."""
+    messages: tuple[Message, ...] = ()
+    """Oldest first. Empty in a page of threads."""
+    parents: dict[str, str | None] = Field(default_factory=dict)
+    """Message id -> id of the message it answers, or None: `{"m1": None, "m2": "m1"}`."""

@@ -20,7 +20,7 @@ from ..threads.models import Filed, Thread, Why
 from . import reading, schema
 from .database import Database, Tx
 from .filing import Arrival, Filing, Location, Prepared, prepare
-from .tables.threads import AccountRow, InfoRow
+from .tables.threads import ACCOUNT, INFO
 
 __all__ = ["Arrival", "Filed", "Location", "Thread", "ThreadStore", "Tx", "Why"]
 
@@ -59,17 +59,20 @@ class ThreadStore:
                 return
             await schema.upgrade(self.db)
             async with self.db.read() as tx:
-                found = (await tx.execute(select(InfoRow.value).where(InfoRow.name == "secret"))).scalar_one_or_none()
-                own = {key: frozenset(addresses) for key, addresses in await tx.execute(select(AccountRow.key, AccountRow.own))}
+                found = (await tx.execute(select(INFO.c.value).where(INFO.c.name == "secret"))).scalar_one_or_none()
+                own = {
+                    key: frozenset(addresses)
+                    for key, addresses in await tx.execute(select(ACCOUNT.c.key, ACCOUNT.c.own))
+                }
             self._own.update(own)
             self._secret = bytes.fromhex(found) if found else await self.db.run(self._make_secret)
 
     async def _make_secret(self, tx: Tx) -> bytes:
         """Once per store; of several processes that try, one wins and all read its value."""
         dialect = sqlite if self.db.sqlite else postgresql
-        statement = dialect.insert(InfoRow).values(name="secret", value=secrets.token_hex(32))
+        statement = dialect.insert(INFO).values(name="secret", value=secrets.token_hex(32))
         await tx.execute(statement.on_conflict_do_nothing())
-        return bytes.fromhex((await tx.execute(select(InfoRow.value).where(InfoRow.name == "secret"))).scalar_one())
+        return bytes.fromhex((await tx.execute(select(INFO.c.value).where(INFO.c.name == "secret"))).scalar_one())
 
     async def close(self) -> None:
         await self.db.close()
@@ -84,7 +87,7 @@ class ThreadStore:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Tx]:
-        """A write transaction. What may meet other writers (filing!) belongs into `store.db.run(work)`, which retries."""
+        """A write transaction. What may meet other writers (filing!) belongs into `store.db.run(work)`: it retries."""
         await self.open()
         async with self.db.write() as tx:
             yield tx
@@ -107,7 +110,7 @@ class ThreadStore:
 
         async def work(tx: Tx) -> None:
             dialect = sqlite if self.db.sqlite else postgresql
-            statement = dialect.insert(AccountRow).values(key=account, own=addresses)
+            statement = dialect.insert(ACCOUNT).values(key=account, own=addresses)
             statement = statement.on_conflict_do_update(index_elements=["key"], set_={"own": statement.excluded.own})
             await tx.execute(statement)
 
@@ -140,9 +143,7 @@ class ThreadStore:
         own = self.own_addresses(account or "")
         return [prepare(a, account=account or "", own=own, secret=self.secret) for a in arrivals]
 
-    async def file_batch(
-        self, tx: Tx, arrivals: Sequence[Arrival | Prepared], *, account: str | None
-    ) -> list[Filed]:
+    async def file_batch(self, tx: Tx, arrivals: Sequence[Arrival | Prepared], *, account: str | None) -> list[Filed]:
         """File many messages in the caller's transaction, so that what the caller writes commits with them.
 
         Run it by `store.db.run(work)`: on PostgreSQL two batches that meet may have to start again, and `run` does.
@@ -164,7 +165,7 @@ class ThreadStore:
     async def threads(
         self, status: str | None = None, limit: int = 20, after: str | None = None, *, account: str | None = None
     ) -> list[Thread]:
-        """A page of threads by last activity, newest first, without messages. `after`: the last id of the page before."""
+        """A page of threads by last activity, newest first, without messages. `after`: last id of the page before."""
         async with self.reading() as tx:
             return await reading.page_of_threads(tx, status=status, account=account, limit=limit, after=after)
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import insert
 
 from .database import Tx
-from .tables.threads import EventRow
+from .tables.threads import EVENT
 
 
 async def append_event(
@@ -21,7 +21,7 @@ async def append_event(
 
 
 async def append_events(tx: Tx, events: list[dict[str, Any]]) -> None:
-    """Write many events at once; the keys are the columns of `EventRow`, `at` may be None for now."""
+    """Write many events at once; the keys are the columns of `EVENT`, `at` may be None for now."""
     if events:
         now = time.time()
-        await tx.execute(insert(EventRow), [{**e, "at": now if e.get("at") is None else e["at"]} for e in events])
+        await tx.execute(insert(EVENT), [{**e, "at": now if e.get("at") is None else e["at"]} for e in events])

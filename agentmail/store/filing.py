@@ -25,14 +25,14 @@ from ..threads.tree import written_at
 from .database import Tx
 from .events import append_events
 from .tables.threads import (
-    ApartRow,
-    AttachmentRow,
-    IdentRow,
-    LocationRow,
-    MessageRow,
-    PersonRow,
-    RawRow,
-    ThreadRow,
+    APART,
+    ATTACHMENT,
+    IDENT,
+    LOCATION,
+    MESSAGE,
+    PERSON,
+    RAW,
+    THREAD,
 )
 
 T = TypeVar("T")
@@ -236,11 +236,9 @@ class Filing:
             )
         found: dict[str, list[Hold]] = {}
         for some in _chunks(wanted):
-            query = select(IdentRow.key, IdentRow.holders).where(
-                IdentRow.account == self.account, IdentRow.key.in_(some)
-            )
+            query = select(IDENT.c.key, IDENT.c.holders).where(IDENT.c.account == self.account, IDENT.c.key.in_(some))
             if self.postgres:
-                query = query.order_by(IdentRow.key).with_for_update()
+                query = query.order_by(IDENT.c.key).with_for_update()
             for key, holders in await self.tx.execute(query):
                 found[key] = [Hold(*h) for h in json.loads(holders)]
         threads = {hold.thread for holds in found.values() for hold in holds}
@@ -257,9 +255,9 @@ class Filing:
         while waiting:
             further: set[int] = set()
             for some in _chunks(sorted(waiting)):
-                query = select(ThreadRow.id, ThreadRow.merged_into).where(ThreadRow.id.in_(some))
+                query = select(THREAD.c.id, THREAD.c.merged_into).where(THREAD.c.id.in_(some))
                 if self.postgres:
-                    query = query.order_by(ThreadRow.id).with_for_update()
+                    query = query.order_by(THREAD.c.id).with_for_update()
                 for thread, winner in await self.tx.execute(query):
                     self.known.setdefault(thread, set())
                     if winner is not None:
@@ -282,8 +280,8 @@ class Filing:
         threads = sorted({self.board.root(t) for t in self.known})
         for some in _chunks(threads):
             for atoms in _chunks(sorted(asked)):
-                query = select(PersonRow.thread, PersonRow.atom).where(
-                    PersonRow.thread.in_(some), PersonRow.atom.in_(atoms)
+                query = select(PERSON.c.thread, PERSON.c.atom).where(
+                    PERSON.c.thread.in_(some), PERSON.c.atom.in_(atoms)
                 )
                 for thread, atom in await self.tx.execute(query):
                     self.known[thread].add(atom)
@@ -294,10 +292,11 @@ class Filing:
         by_key: dict[tuple[str, str], tuple[int, int]] = {}
         contents = sorted({p.row["content_key"] for p in self.batch})
         owns = sorted({p.row["own_key"] for p in self.batch if p.row["own_key"]})
-        M = MessageRow  # noqa: N806
-        for column, name, values in ((M.content_key, "content", contents), (M.own_key, "own", owns)):
+        for column, name, values in ((MESSAGE.c.content_key, "content", contents), (MESSAGE.c.own_key, "own", owns)):
             for some in _chunks(values):
-                query = select(column, M.id, M.thread).where(M.account == self.account, column.in_(some))
+                query = select(column, MESSAGE.c.id, MESSAGE.c.thread).where(
+                    MESSAGE.c.account == self.account, column.in_(some)
+                )
                 for value, message, thread in await self.tx.execute(query):
                     by_key[name, value] = (message, thread)
         places = await self._known_places()
@@ -317,11 +316,11 @@ class Filing:
         for (mailbox, uidvalidity), uids in places.items():
             for some in _chunks(sorted(uids)):
                 query = (
-                    select(LocationRow.uid, MessageRow.id, MessageRow.thread)
-                    .join(MessageRow, MessageRow.id == LocationRow.message)
+                    select(LOCATION.c.uid, MESSAGE.c.id, MESSAGE.c.thread)
+                    .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
                     .where(
-                        LocationRow.account == self.account, LocationRow.mailbox == mailbox,
-                        LocationRow.uidvalidity == uidvalidity, LocationRow.uid.in_(some),
+                        LOCATION.c.account == self.account, LOCATION.c.mailbox == mailbox,
+                        LOCATION.c.uidvalidity == uidvalidity, LOCATION.c.uid.in_(some),
                     )
                 )  # fmt: skip
                 for uid, message, thread in await self.tx.execute(query):
@@ -333,10 +332,10 @@ class Filing:
         wanted = {i: self.batch[i].row["answers"] for i in fresh if self.batch[i].row["answers"] is not None}
         if not wanted:
             return {}
-        query = select(MessageRow.id, MessageRow.cluster).where(
-            MessageRow.id.in_(sorted(set(wanted.values()))), MessageRow.account == self.account
+        query = select(MESSAGE.c.id, MESSAGE.c.cluster).where(
+            MESSAGE.c.id.in_(sorted(set(wanted.values()))), MESSAGE.c.account == self.account
         )
-        clusters = {message: cluster for message, cluster in await self.tx.execute(query)}
+        clusters = {row.id: row.cluster for row in await self.tx.execute(query)}
         await self._lock_threads(clusters.values())
         await self._load_people()
         for i, message in wanted.items():
@@ -348,7 +347,6 @@ class Filing:
         """Ids by which threads were kept apart that need not be any more: somebody got to know somebody just now."""
         seen: set[str] = set(changed)
         more: set[str] = set()
-        A = ApartRow  # noqa: N806
         while self.account:
             joined = sorted(t for t, w in self._joined().items() for t in (t, w))
             learnt: dict[int, set[str]] = {}
@@ -358,11 +356,11 @@ class Filing:
             if not joined and not learnt:
                 break
             news = sorted({atom for atoms in learnt.values() for atom in atoms})
-            query = select(A.key).where(
-                A.account == self.account,
+            query = select(APART.c.key).where(
+                APART.c.account == self.account,
                 or_(
-                    A.target.in_(joined), A.claimant.in_(joined),
-                    and_(A.target.in_(sorted(learnt)), A.atom.in_(news[:_CHUNK * 5])),
+                    APART.c.target.in_(joined), APART.c.claimant.in_(joined),
+                    and_(APART.c.target.in_(sorted(learnt)), APART.c.atom.in_(news[:_CHUNK * 5])),
                 ),
             )  # fmt: skip
             keys = {key for (key,) in await self.tx.execute(query)} - seen
@@ -393,7 +391,9 @@ class Filing:
 
         by_cluster: dict[int, list[dict[str, Any]]] = {}
         for i in fresh:
-            by_cluster.setdefault(cluster[i], []).append({**self.batch[i].row, "subject": self.batch[i].arrival.message.subject})
+            by_cluster.setdefault(cluster[i], []).append(
+                {**self.batch[i].row, "subject": self.batch[i].arrival.message.subject}
+            )
         await self._insert_threads(by_cluster, set(thread_ids.values()))
         await self._merge()
         threads = cluster
@@ -403,13 +403,13 @@ class Filing:
         ]
         await self._mark_variants(rows)
         if rows:
-            await self.tx.execute(insert(MessageRow), rows)
+            await self.tx.execute(insert(MESSAGE), rows)
         raws = [{"message": name[i], "data": raw} for i in fresh if (raw := self.batch[i].arrival.raw) is not None]
         if raws:
-            await self.tx.execute(insert(RawRow), raws)
+            await self.tx.execute(insert(RAW), raws)
         attachments = [{"message": name[i], **a} for i in fresh for a in self.batch[i].attachments]
         if attachments:
-            await self.tx.execute(insert(AttachmentRow), attachments)
+            await self.tx.execute(insert(ATTACHMENT), attachments)
         await self._update_threads(by_cluster, set(thread_ids.values()))
         await self._write_people(fresh, cluster)
         await self._write_holders(changed, thread_ids)
@@ -445,21 +445,22 @@ class Filing:
                 "last_at": max(m["at"] for m in messages), "merged_into": None, "attached_to": None,
             })  # fmt: skip
         if rows:
-            await self.tx.execute(insert(ThreadRow), rows)
+            await self.tx.execute(insert(THREAD), rows)
 
     async def _update_threads(self, by_cluster: dict[int, list[dict[str, Any]]], new: set[int]) -> None:
-        T = ThreadRow  # noqa: N806
         for thread in sorted(set(by_cluster) - new):
             messages = by_cluster[thread]
             oldest = min(messages, key=lambda m: (m["at"], m["content_key"]))
             first, last = oldest["at"], max(m["at"] for m in messages)
             statement = (
-                update(T)
-                .where(T.id == thread)
-                .values(messages=T.messages + len(messages), last_at=_greatest(T.last_at, last, self.postgres))
+                update(THREAD)
+                .where(THREAD.c.id == thread)
+                .values(
+                    messages=THREAD.c.messages + len(messages), last_at=_greatest(THREAD.c.last_at, last, self.postgres)
+                )
             )
             await self.tx.execute(statement)
-            older = update(T).where(T.id == thread, T.first_at > first)
+            older = update(THREAD).where(THREAD.c.id == thread, THREAD.c.first_at > first)
             await self.tx.execute(older.values(first_at=first, subject=oldest["subject"]))
 
     async def _merge(self) -> None:
@@ -472,13 +473,20 @@ class Filing:
             await self._absorb(winner, losers)
 
     async def _absorb(self, winner: int, absorbed: Sequence[int]) -> None:
-        T, M, P, A = ThreadRow, MessageRow, PersonRow, ApartRow  # noqa: N806
         rows = {
             row.id: row
             for row in await self.tx.execute(
-                select(T.id, T.status, T.labels, T.notes, T.data, T.messages, T.first_at, T.last_at, T.subject).where(
-                    T.id.in_([winner, *absorbed])
-                )
+                select(
+                    THREAD.c.id,
+                    THREAD.c.status,
+                    THREAD.c.labels,
+                    THREAD.c.notes,
+                    THREAD.c.data,
+                    THREAD.c.messages,
+                    THREAD.c.first_at,
+                    THREAD.c.last_at,
+                    THREAD.c.subject,
+                ).where(THREAD.c.id.in_([winner, *absorbed]))
             )
         }
         everyone = [rows[t] for t in (winner, *absorbed)]
@@ -489,28 +497,34 @@ class Filing:
         for r in reversed(everyone):
             data.update(r.data)
         await self.tx.execute(
-            update(T).where(T.id == winner).values(
+            update(THREAD).where(THREAD.c.id == winner).values(
                 subject=oldest.subject, first_at=oldest.first_at, last_at=max(r.last_at for r in everyone),
                 messages=sum(r.messages for r in everyone), labels=labels, notes=notes, data=data,
                 # Work that is open anywhere stays open.
                 status="open" if any(r.status == "open" for r in everyone) else rows[winner].status,
             )
         )  # fmt: skip
-        await self.tx.execute(update(M).where(M.cluster.in_(absorbed)).values(cluster=winner))
-        await self.tx.execute(update(M).where(M.thread.in_(absorbed)).values(thread=winner))
+        await self.tx.execute(update(MESSAGE).where(MESSAGE.c.cluster.in_(absorbed)).values(cluster=winner))
+        await self.tx.execute(update(MESSAGE).where(MESSAGE.c.thread.in_(absorbed)).values(thread=winner))
         await self.tx.execute(
-            update(T).where(or_(T.id.in_(absorbed), T.merged_into.in_(absorbed))).values(merged_into=winner, messages=0)
+            update(THREAD)
+            .where(or_(THREAD.c.id.in_(absorbed), THREAD.c.merged_into.in_(absorbed)))
+            .values(merged_into=winner, messages=0)
         )
-        await self.tx.execute(update(T).where(T.attached_to.in_(absorbed)).values(attached_to=winner))
+        await self.tx.execute(update(THREAD).where(THREAD.c.attached_to.in_(absorbed)).values(attached_to=winner))
         dialect = postgresql if self.postgres else sqlite
-        people = select(literal(winner), P.atom, func.max(P.name)).where(P.thread.in_(absorbed)).group_by(P.atom)
-        await self.tx.execute(
-            dialect.insert(P).from_select(["thread", "atom", "name"], people).on_conflict_do_nothing()
+        people = (
+            select(literal(winner), PERSON.c.atom, func.max(PERSON.c.name))
+            .where(PERSON.c.thread.in_(absorbed))
+            .group_by(PERSON.c.atom)
         )
-        await self.tx.execute(P.__table__.delete().where(P.thread.in_(absorbed)))
-        await self.tx.execute(update(A).where(A.target.in_(absorbed)).values(target=winner))
-        await self.tx.execute(update(A).where(A.claimant.in_(absorbed)).values(claimant=winner))
-        await self.tx.execute(A.__table__.delete().where(A.claimant == winner, A.target == winner))
+        await self.tx.execute(
+            dialect.insert(PERSON).from_select(["thread", "atom", "name"], people).on_conflict_do_nothing()
+        )
+        await self.tx.execute(PERSON.delete().where(PERSON.c.thread.in_(absorbed)))
+        await self.tx.execute(update(APART).where(APART.c.target.in_(absorbed)).values(target=winner))
+        await self.tx.execute(update(APART).where(APART.c.claimant.in_(absorbed)).values(claimant=winner))
+        await self.tx.execute(APART.delete().where(APART.c.claimant == winner, APART.c.target == winner))
         await append_events(self.tx, [
             {"kind": "thread.merged", "thread": winner, "message": None, "account": self.account or None,
              "data": {"absorbed": f"t{t}"}, "at": self.now}
@@ -519,14 +533,15 @@ class Filing:
 
     async def _mark_variants(self, rows: list[dict[str, Any]]) -> None:
         """Flag the messages that share a Message-ID without being the same message."""
-        M = MessageRow  # noqa: N806
         seen: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             seen.setdefault(row["message_id_key"], []).append(row)
         owned = [k for k in seen if k and any(h.role == "own" for h in self.stored.get(k, ()))]
         stored: dict[str, list[int]] = {}
         for some in _chunks(sorted(owned)):
-            query = select(M.message_id_key, M.id).where(M.account == self.account, M.message_id_key.in_(some))
+            query = select(MESSAGE.c.message_id_key, MESSAGE.c.id).where(
+                MESSAGE.c.account == self.account, MESSAGE.c.message_id_key.in_(some)
+            )
             for key, message in await self.tx.execute(query):
                 stored.setdefault(key, []).append(message)
         for key, same in seen.items():
@@ -535,7 +550,7 @@ class Filing:
                     row["variant"] = True
         twice = [message for key in stored for message in stored[key]]
         if twice:
-            await self.tx.execute(update(M).where(M.id.in_(twice)).values(variant=True))
+            await self.tx.execute(update(MESSAGE).where(MESSAGE.c.id.in_(twice)).values(variant=True))
 
     async def _write_people(self, fresh: Sequence[int], cluster: dict[int, int]) -> None:
         people: dict[tuple[int, str], str] = {}
@@ -546,7 +561,7 @@ class Filing:
         rows = [{"thread": t, "atom": a, "name": n} for (t, a), n in sorted(people.items())]
         if rows:
             dialect = postgresql if self.postgres else sqlite
-            await self.tx.execute(dialect.insert(PersonRow).on_conflict_do_nothing(), rows)
+            await self.tx.execute(dialect.insert(PERSON).on_conflict_do_nothing(), rows)
 
     async def _write_holders(self, changed: Collection[str], thread_ids: dict[int, int]) -> None:
         rows = []
@@ -557,7 +572,7 @@ class Filing:
         if not rows:
             return
         dialect = postgresql if self.postgres else sqlite
-        statement = dialect.insert(IdentRow)
+        statement = dialect.insert(IDENT)
         statement = statement.on_conflict_do_update(
             index_elements=["account", "key"], set_={"holders": statement.excluded.holders}
         )
@@ -591,9 +606,8 @@ class Filing:
                 links[named.target, atom, named.claimant, named.key] = None
         if not links:
             return
-        A = ApartRow  # noqa: N806
-        query = select(A.target, A.atom, A.claimant, A.key).where(
-            A.account == self.account, A.claimant.in_(sorted({c for _, _, c, _ in links}))
+        query = select(APART.c.target, APART.c.atom, APART.c.claimant, APART.c.key).where(
+            APART.c.account == self.account, APART.c.claimant.in_(sorted({c for _, _, c, _ in links}))
         )
         there = {tuple(row) for row in await self.tx.execute(query)}
         rows = [
@@ -602,7 +616,7 @@ class Filing:
             if (target, atom, claimant, key) not in there
         ]
         if rows:
-            await self.tx.execute(insert(A), rows)
+            await self.tx.execute(insert(APART), rows)
 
     async def _locate(self, messages: Sequence[tuple[int, int]]) -> None:
         """Remember where each arrival lies."""
@@ -614,7 +628,7 @@ class Filing:
         ]  # fmt: skip
         if rows:
             dialect = postgresql if self.postgres else sqlite
-            await self.tx.execute(dialect.insert(LocationRow).on_conflict_do_nothing(), rows)
+            await self.tx.execute(dialect.insert(LOCATION).on_conflict_do_nothing(), rows)
 
 
 def _greatest(column: Any, value: float, postgres: bool) -> Any:

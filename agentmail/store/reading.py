@@ -14,12 +14,9 @@ from ..threads.models import Thread
 from ..threads.placement import key_of
 from ..threads.tree import moment, parents
 from .database import Tx
-from .tables.threads import AliasRow, ApartRow, AttachmentRow, MessageRow, PersonRow, RawRow, ThreadRow
+from .tables.threads import ALIAS, APART, ATTACHMENT, MESSAGE, PERSON, RAW, THREAD
 
 _KINDS = {"t": "thread", "m": "message", "a": "attachment", "o": "submission"}
-
-M = MessageRow
-T = ThreadRow
 
 
 def number(id: str, letter: str) -> int:  # noqa: A002
@@ -41,7 +38,7 @@ async def resolve(tx: Tx, id: str) -> int:  # noqa: A002
     """The number of the thread that `"t12"` means now; merged threads lead to where they went."""
     thread = number(id, "t")
     for _ in range(3):
-        query = select(T.merged_into, T.attached_to).where(T.id == thread)
+        query = select(THREAD.c.merged_into, THREAD.c.attached_to).where(THREAD.c.id == thread)
         row = (await tx.execute(query)).one_or_none()
         if row is None:
             raise NotFound(f"there is no thread {id} in this store")
@@ -55,7 +52,7 @@ async def resolve(tx: Tx, id: str) -> int:  # noqa: A002
 async def thread_of(tx: Tx, id: str, *, messages: bool = True) -> Thread:  # noqa: A002
     """One thread with its messages, oldest first."""
     thread = await resolve(tx, id)
-    row = (await tx.execute(select(T.__table__).where(T.id == thread))).one()
+    row = (await tx.execute(select(THREAD).where(THREAD.c.id == thread))).one()
     people = await people_of(tx, [thread])
     found: tuple[Message, ...] = ()
     tree: dict[str, str | None] = {}
@@ -67,13 +64,19 @@ async def thread_of(tx: Tx, id: str, *, messages: bool = True) -> Thread:  # noq
 
 async def messages_of(tx: Tx, thread: int) -> tuple[tuple[Message, ...], dict[str, str | None]]:
     """The messages of a thread, oldest first, and who answers whom."""
-    query = select(M.id, M.thread, M.parsed, M.answers).where(M.thread == thread).order_by(M.at, M.id)
+    query = (
+        select(MESSAGE.c.id, MESSAGE.c.thread, MESSAGE.c.parsed, MESSAGE.c.answers)
+        .where(MESSAGE.c.thread == thread)
+        .order_by(MESSAGE.c.at, MESSAGE.c.id)
+    )
     rows = (await tx.execute(query)).all()
     messages = await _messages(tx, rows)
     aliases = {
         key: f"m{message}"
         for key, message in await tx.execute(
-            select(AliasRow.key, AliasRow.message).join(M, M.id == AliasRow.message).where(M.thread == thread)
+            select(ALIAS.c.key, ALIAS.c.message)
+            .join(MESSAGE, MESSAGE.c.id == ALIAS.c.message)
+            .where(MESSAGE.c.thread == thread)
         )
     }
     answers = {f"m{r.id}": f"m{r.answers}" for r in rows if r.answers is not None}
@@ -85,8 +88,8 @@ async def _messages(tx: Tx, rows: Sequence[Any]) -> tuple[Message, ...]:
     with_parts = [r.id for r, m in zip(rows, messages, strict=True) if m.attachments]
     names: dict[int, dict[int, str]] = {}
     for start in range(0, len(with_parts), 2_000):
-        query = select(AttachmentRow.message, AttachmentRow.position, AttachmentRow.id).where(
-            AttachmentRow.message.in_(with_parts[start : start + 2_000])
+        query = select(ATTACHMENT.c.message, ATTACHMENT.c.position, ATTACHMENT.c.id).where(
+            ATTACHMENT.c.message.in_(with_parts[start : start + 2_000])
         )
         for message, position, attachment in await tx.execute(query):
             names.setdefault(message, {})[position] = f"a{attachment}"
@@ -107,9 +110,9 @@ async def message_of(tx: Tx, id: str, account: str | None = None) -> Message:  #
         ids = await _by_message_id(tx, id, account)
     else:
         ids = [number(id, "m")]
-    query = select(M.id, M.thread, M.parsed).where(M.id.in_(ids)).order_by(M.id)
+    query = select(MESSAGE.c.id, MESSAGE.c.thread, MESSAGE.c.parsed).where(MESSAGE.c.id.in_(ids)).order_by(MESSAGE.c.id)
     if account is not None:
-        query = query.where(M.account == account)
+        query = query.where(MESSAGE.c.account == account)
     rows = (await tx.execute(query.limit(1))).all()
     if not rows:
         raise NotFound(f"there is no message {id[:200]} in this store")
@@ -118,17 +121,17 @@ async def message_of(tx: Tx, id: str, account: str | None = None) -> Message:  #
 
 async def _by_message_id(tx: Tx, message_id: str, account: str | None) -> list[int]:
     key = key_of(message_id if message_id.startswith("<") else f"<{message_id}>")
-    owners = select(M.id).where(M.message_id_key == key)
-    known_as = select(AliasRow.message).where(AliasRow.key == key)
+    owners = select(MESSAGE.c.id).where(MESSAGE.c.message_id_key == key)
+    known_as = select(ALIAS.c.message).where(ALIAS.c.key == key)
     if account is not None:
-        owners, known_as = owners.where(M.account == account), known_as.where(AliasRow.account == account)
-    found = [n for (n,) in await tx.execute(owners.order_by(M.id).limit(100))]
-    return found or [n for (n,) in await tx.execute(known_as.order_by(AliasRow.message).limit(100))]
+        owners, known_as = owners.where(MESSAGE.c.account == account), known_as.where(ALIAS.c.account == account)
+    found = [n for (n,) in await tx.execute(owners.order_by(MESSAGE.c.id).limit(100))]
+    return found or [n for (n,) in await tx.execute(known_as.order_by(ALIAS.c.message).limit(100))]
 
 
 async def raw_of(tx: Tx, id: str) -> bytes:  # noqa: A002
     """The bytes of a message as they came."""
-    row = (await tx.execute(select(RawRow.data).where(RawRow.message == number(id, "m")))).one_or_none()
+    row = (await tx.execute(select(RAW.c.data).where(RAW.c.message == number(id, "m")))).one_or_none()
     if row is None:
         raise NotFound(f"there is no message {id} with its raw bytes in this store")
     return bytes(row.data)
@@ -136,7 +139,7 @@ async def raw_of(tx: Tx, id: str) -> bytes:  # noqa: A002
 
 async def attachment_of(tx: Tx, id: str) -> Attachment:  # noqa: A002
     """One attachment with its content, cut out of the raw message."""
-    query = select(AttachmentRow.message, AttachmentRow.position).where(AttachmentRow.id == number(id, "a"))
+    query = select(ATTACHMENT.c.message, ATTACHMENT.c.position).where(ATTACHMENT.c.id == number(id, "a"))
     row = (await tx.execute(query)).one_or_none()
     if row is None:
         raise NotFound(f"there is no attachment {id} in this store")
@@ -152,16 +155,16 @@ async def page_of_threads(
     """Threads by their last activity, newest first, without messages. `after` is the last id of the page before."""
     if not 1 <= limit <= 1_000:
         raise BadInput(f"limit is {limit}: a page holds 1 to 1000 threads")
-    query = select(T.__table__).where(T.merged_into.is_(None), T.attached_to.is_(None))
+    query = select(THREAD).where(THREAD.c.merged_into.is_(None), THREAD.c.attached_to.is_(None))
     if status is not None:
-        query = query.where(T.status == status)
+        query = query.where(THREAD.c.status == status)
     if account is not None:
-        query = query.where(T.account == account)
+        query = query.where(THREAD.c.account == account)
     if after is not None:
         mark = await resolve(tx, after)
-        last = (await tx.execute(select(T.last_at).where(T.id == mark))).scalar_one()
-        query = query.where(tuple_(T.last_at, T.id) < tuple_(last, mark))
-    rows = (await tx.execute(query.order_by(T.last_at.desc(), T.id.desc()).limit(limit))).all()
+        last = (await tx.execute(select(THREAD.c.last_at).where(THREAD.c.id == mark))).scalar_one()
+        query = query.where(tuple_(THREAD.c.last_at, THREAD.c.id) < tuple_(last, mark))
+    rows = (await tx.execute(query.order_by(THREAD.c.last_at.desc(), THREAD.c.id.desc()).limit(limit))).all()
     people = await people_of(tx, [r.id for r in rows])
     return [_thread(row, people.get(row.id, ())) for row in rows]
 
@@ -170,11 +173,11 @@ async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, 
     """Who takes part, by thread."""
     wanted = list(threads)
     home = {t: t for t in wanted}
-    attached = select(T.id, T.attached_to).where(T.attached_to.in_(wanted))
-    home.update({t: to for t, to in await tx.execute(attached)})
-    query = select(PersonRow.thread, PersonRow.atom, PersonRow.name).where(PersonRow.thread.in_(sorted(home)))
+    attached = select(THREAD.c.id, THREAD.c.attached_to).where(THREAD.c.attached_to.in_(wanted))
+    home.update((row.id, row.attached_to) for row in await tx.execute(attached))
+    query = select(PERSON.c.thread, PERSON.c.atom, PERSON.c.name).where(PERSON.c.thread.in_(sorted(home)))
     found: dict[int, dict[str, Address]] = {}
-    for thread, atom, name in await tx.execute(query.order_by(PersonRow.thread, PersonRow.atom)):
+    for thread, atom, name in await tx.execute(query.order_by(PERSON.c.thread, PERSON.c.atom)):
         if atom[:1] not in {"@", "#"}:
             found.setdefault(home[thread], {}).setdefault(atom, Address(name=name, email=atom))
     return {t: tuple(people.values()) for t, people in found.items()}
@@ -182,7 +185,7 @@ async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, 
 
 async def _claim(tx: Tx, thread: int) -> str | None:
     """The id by which a thread claims a place in another one that does not let it in."""
-    query = select(ApartRow.key).where(ApartRow.claimant == thread).order_by(ApartRow.id).limit(1)
+    query = select(APART.c.key).where(APART.c.claimant == thread).order_by(APART.c.id).limit(1)
     return (await tx.execute(query)).scalar_one_or_none()
 
 

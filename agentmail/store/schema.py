@@ -15,7 +15,7 @@ _LOCK = 0x61_67_65_6E_74  # "agent": the key of PostgreSQL's advisory lock, the 
 
 
 def revisions() -> list[str]:
-    """Every schema this version knows, oldest first. File names are revision ids, and they sort (no need for Alembic)."""
+    """Every schema this version knows, oldest first. File names are revision ids, and they sort."""
     return sorted(path.stem for path in (_MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 

@@ -88,7 +88,7 @@ class Thread(Value):
     last_at: datetime | None = None
     """When its newest message was written."""
     claimed_parent: str | None = None
-    """Set when it was kept out of another thread: the Message-ID that its sender, a stranger there, claims to answer."""
+    """Set when it was kept out of another thread: the Message-ID that its sender, a stranger, claims to answer."""
     messages: tuple[Message, ...] = ()
     """Oldest first. Empty in a page of threads."""
     parents: dict[str, str | None] = Field(default_factory=dict)

@@ -8,9 +8,9 @@ header value in this house.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
 from sqlmodel import Field, SQLModel
 
 BIG = BigInteger().with_variant(Integer, "sqlite")
@@ -263,3 +263,23 @@ class EventRow(SQLModel, table=True):
     message: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
     account: str | None = _text(nullable=True)
     data: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
+
+
+def core(row: type[SQLModel]) -> Table:
+    """The table behind a row class, for SQLAlchemy Core: the hot path builds no objects."""
+    return cast(Table, row.__table__)  # type: ignore[attr-defined]
+
+
+INFO = core(InfoRow)
+ACCOUNT = core(AccountRow)
+THREAD = core(ThreadRow)
+MESSAGE = core(MessageRow)
+RAW = core(RawRow)
+ATTACHMENT = core(AttachmentRow)
+LOCATION = core(LocationRow)
+IDENT = core(IdentRow)
+ALIAS = core(AliasRow)
+PERSON = core(PersonRow)
+APART = core(ApartRow)
+QUARANTINE = core(QuarantineRow)
+EVENT = core(EventRow)

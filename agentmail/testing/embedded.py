@@ -1,0 +1,172 @@
+"""A mail server inside this process: IMAP (pymap) and SMTP (aiosmtpd) on loopback, in one event loop, in memory.
+
+For demos, examples and your own tests. It starts in milliseconds and needs no account. It is not a mail server for
+people: it checks no certificate, keeps nothing, and lies in the ways that the workarounds below name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from ..errors import ConfigurationError
+from ..settings import Account
+
+try:
+    from aiosmtpd.smtp import SMTP as SmtpProtocol
+    from aiosmtpd.smtp import AuthResult
+    from proxyprotocol.sock import SocketInfo
+    from pymap.backend.dict import Config as DictConfig
+    from pymap.backend.dict import Identity, Login
+    from pymap.backend.dict.mailbox import MailboxData
+    from pymap.concurrent import Subsystem
+    from pymap.imap import IMAPServer
+    from pymap.parsing.message import AppendMessage
+    from pymap.parsing.specials.flag import Flag, Recent, Wildcard, get_system_flags
+    from pymap.user import UserMetadata
+    from pysasl.hashing import Cleartext
+except ModuleNotFoundError as exc:  # pragma: no cover - the environment of the tests has it
+    raise ConfigurationError(
+        f"the embedded mail server needs {exc.name}: pip install 'agentmail-inbox[testing]'"
+    ) from exc
+
+MAILBOXES = ("Sent", "Drafts", "Trash", "Junk", "Archive")
+MAX_MESSAGE = 50_000_000
+
+# aiosmtpd warns of its own deprecated attribute at every AUTH.
+logging.getLogger("mail.log").setLevel(logging.ERROR)
+
+# pymap builds its MailboxData by name, so its two defects are mended in the class and not in a subclass of ours.
+# 1. Stock permanent flags lack "\*": a client's keywords are dropped without a word.
+MailboxData.permanent_flags = property(lambda _: (get_system_flags() - {Recent}) | {Wildcard})
+_update_selected = MailboxData.update_selected
+
+
+async def _update_at_once(self: Any, selected: Any, *, wait_on: Any = None) -> Any:
+    # 2. Stock IDLE sleeps on what changed between the last command and IDLE, until something else happens.
+    pending = selected.mod_sequence is not None and self._mod_sequences.highest > selected.mod_sequence
+    return await _update_selected(self, selected, wait_on=None if pending else wait_on)
+
+
+MailboxData.update_selected = _update_at_once
+
+
+class _Config(DictConfig):  # type: ignore[misc]
+    # Stock: socket.getfqdn(), a blocking DNS question in the event loop, for every connection.
+    greeting = b"agentmail embedded IMAP ready"
+
+
+class EmbeddedMail:
+    """`async with EmbeddedMail({"agent@demo.local": "demo"}) as mail:` with IMAP and SMTP for those users.
+
+    Mail to an address that is no user is refused with 550. Everything is in memory and gone at the end.
+    """
+
+    host = "127.0.0.1"
+
+    def __init__(self, users: Mapping[str, str], *, tls: ssl.SSLContext | None = None) -> None:
+        self.users = {address.lower(): password for address, password in users.items()}
+        self._tls = tls
+        self._connections: set[asyncio.Task[Any]] = set()
+        self._config = _Config(
+            Namespace(passlib_cfg=None, proxy_protocol=None), host=None, port=0, demo_data=False, demo_user="",
+            demo_password="", ssl_context=tls, tls_enabled=tls is not None, invalid_user_sleep=0.0,
+            max_append_len=MAX_MESSAGE, hash_context=Cleartext(), cpu_subsystem=Subsystem.for_asyncio(),
+        )  # fmt: skip
+        self._login = Login(self._config)
+
+    async def __aenter__(self) -> Self:
+        self._config.apply_context()  # a context variable: it must be set in the task that starts the server
+        for address, password in self.users.items():
+            identity = Identity(address, self._login, None, frozenset())
+            await identity.set(UserMetadata(self._config, address, password=password))
+            async with identity.new_session() as session:
+                for name in MAILBOXES:
+                    await session.mailbox_set.add_mailbox(name)
+        imap = IMAPServer(self._login, self._config)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # Not proxyprotocol's own callback: it keeps no reference to its task, and 3.13 collects it mid-session.
+            task = asyncio.current_task()
+            assert task is not None
+            self._connections.add(task)
+            try:
+                await imap(reader, writer, SocketInfo.get(writer, None, unique_id=os.urandom(8)))
+            except (asyncio.CancelledError, ConnectionError):
+                pass  # the server is closing, or the client went away
+            finally:
+                self._connections.discard(task)
+                writer.close()
+
+        loop = asyncio.get_running_loop()
+        self._imap = await asyncio.start_server(serve, self.host, 0, limit=2**20)
+        self._smtp = await loop.create_server(lambda: self._smtp_session(loop), self.host, 0)
+        self.imap_port: int = self._imap.sockets[0].getsockname()[1]
+        self.smtp_port: int = self._smtp.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._imap.close()
+        self._smtp.close()
+        for task in list(self._connections):
+            task.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    def account(self, address: str, **given: Any) -> Account:
+        """The Account of one of its users."""
+        return Account(
+            **{
+                "address": address, "password": self.users[address.lower()],
+                "imap_host": self.host, "imap_port": self.imap_port, "imap_security": "plain",
+                "smtp_host": self.host, "smtp_port": self.smtp_port, "smtp_security": "plain",
+                "timeout": 10.0, **given,
+            }
+        )  # fmt: skip
+
+    async def deliver(self, address: str, raw: bytes, mailbox: str = "INBOX", flags: Iterable[bytes] = ()) -> int:
+        """Put a message into a mailbox, as if it had come by SMTP; its uid."""
+        box = await self.mailbox(address, mailbox)
+        message = AppendMessage(raw, None, frozenset(Flag(f) for f in flags))
+        return int((await box.append(message, recent=True)).uid)
+
+    async def mailbox(self, address: str, mailbox: str = "INBOX") -> Any:
+        """pymap's own mailbox, for what a test wants to see or break (`_uid_validity = n` resets it)."""
+        return await self._config.set_cache[address.lower()][0].get_mailbox(mailbox)
+
+    async def messages(self, address: str, mailbox: str = "INBOX") -> list[bytes]:
+        """The raw messages of a mailbox, oldest first."""
+        box = await self.mailbox(address, mailbox)
+        return [bytes(m._content) async for m in box.messages()]  # noqa: SLF001 - the only whole copy
+
+    # -- SMTP
+
+    def _smtp_session(self, loop: asyncio.AbstractEventLoop) -> Any:
+        return SmtpProtocol(
+            self, hostname="localhost", enable_SMTPUTF8=True, data_size_limit=MAX_MESSAGE, auth_require_tls=False,
+            authenticator=self._authenticate, tls_context=self._tls, loop=loop,
+        )  # fmt: skip
+
+    def _authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> Any:
+        known = mechanism in {"LOGIN", "PLAIN"} and self.users.get(data.login.decode().lower()) == data.password.decode()
+        return AuthResult(success=known)
+
+    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+        if address.lower() not in self.users:
+            return "550 5.1.1 no such user here"
+        envelope.rcpt_tos.append(address.lower())
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+        trace = f"Return-Path: <{envelope.mail_from or ''}>\r\n".encode()
+        for address in envelope.rcpt_tos:
+            await self.deliver(address, trace + envelope.original_content)
+        return "250 2.0.0 OK: delivered"

@@ -1,8 +1,293 @@
-"""What of a text is new and what is quoted. First version."""
+"""What of a text is new and what is quoted.
+
+First what the sender's mail program marked in its HTML, then what people see in plain text: attribution lines,
+header blocks, "-----Original Message-----", "> " in front, "-- " over a signature. Line by line and in linear time;
+no pattern ever sees more than a few lines. When in doubt a line is kept: a little history in an agent's view does
+less harm than a lost answer.
+"""
+
 from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from . import html as _html
+from .characters import clean
+from .quotewords import DEVICE, LABELS, ORIGINAL, WROTE
+
+_MAX_TEXT = 200_000
+"""Characters in which history is looked for. Behind them only lines that begin with ">" are told apart."""
+_MAX_LINE = 400
+"""Longer lines are sentences, not marks."""
+_MAX_SIGNATURE = 12
+"""Lines. What is longer is text under a dividing line."""
+
+
+class _Line(NamedTuple):
+    text: str
+    quoted: bool = False
+    signature: bool = False
+    cited: bool = False
+    """In a block quote that nobody marked as history."""
 
 
 def new_text_of(text: str, html: str | None = None) -> str:
-    """What this person newly wrote, without quoted history and signature; never empty when `text` is not."""
-    lines = [line for line in text.split("\n") if not line.startswith(">")]
-    return "\n".join(lines).strip() or text
+    """What this person newly wrote, without quoted history and signature; never empty when `text` is not.
+
+    Trap: it is a guess about what somebody's program and habits mean. Read `text` before acting on what is missing.
+    """
+    if html:
+        lines = [
+            _Line(line.text, line.kind == "quote", line.kind == "signature", line.depth > 0)
+            for line in _html.read(html).lines
+        ]
+        found = _new(lines)
+        if found:
+            return found
+    plain = clean(text)[0]
+    return _new(_plain_lines(plain)) or plain.strip() or text
+
+
+def _plain_lines(text: str) -> list[_Line]:
+    return [_Line(_unquoted(line), True) if _is_quoted(line) else _Line(line) for line in text.split("\n")]
+
+
+def _is_quoted(line: str) -> bool:
+    start = line[:4].lstrip(" ")
+    if not start.startswith((">", "|")):
+        return False
+    if start[0] == "|":
+        return start[:2] == "| " and "|" not in line[4:]
+    return not start.startswith((">_<", ">:", ">=", ">>="))
+
+
+def _unquoted(line: str) -> str:
+    return line.lstrip("> ")
+
+
+def _new(lines: list[_Line]) -> str:
+    """The new lines as text; with the signature when there is nothing else; "" when all of it is history."""
+    head = _within(lines)
+    kept = _without_history(lines[:head])
+    if head < len(lines) and (not kept or kept[-1] is not _CUT):
+        kept += [line for line in lines[head:] if not line.quoted]
+    kept = [line for line in kept if line is not _CUT]
+    written = _trimmed(_without_signatures(kept))
+    return written or _trimmed([line for line in kept if not line.quoted])
+
+
+_CUT = _Line("")
+"""Marks, as the last of the kept lines, that everything behind it is history."""
+
+
+def _within(lines: list[_Line]) -> int:
+    """How many of the lines fit into the limit."""
+    size = 0
+    for count, line in enumerate(lines):
+        size += len(line.text) + 1
+        if size > _MAX_TEXT:
+            return count
+    return len(lines)
+
+
+def _without_history(lines: list[_Line]) -> list[_Line]:
+    """The lines before and between quotes. Quoted lines stay as empty marks, so that signatures end there."""
+    kept: list[_Line] = []
+    position = 0
+    while position < len(lines):
+        line = lines[position]
+        if line.quoted:
+            kept.append(_GAP)
+            position += 1
+            continue
+        text = line.text.strip()
+        if not text or len(text) > _MAX_LINE:
+            kept.append(line)
+            position += 1
+            continue
+        length = _attribution(lines, position)
+        if length:
+            behind = _next_written(lines, position + length)
+            if behind < len(lines) and (lines[behind].quoted or lines[behind].cited):
+                kept.append(_GAP)
+                position = behind
+                while position < len(lines) and not lines[position].quoted and lines[position].cited:
+                    position += 1
+                continue
+            if behind >= len(lines) or _says_wrote(lines[position : position + length]):
+                kept += [_GAP, _CUT]
+                return kept
+        if _begins_original(text) or _header_block(lines, position):
+            _drop_divider(kept)
+            kept += [_GAP, _CUT]
+            return kept
+        kept.append(line)
+        position += 1
+    return kept
+
+
+_GAP = _Line("", quoted=True)
+
+
+def _next_written(lines: list[_Line], position: int) -> int:
+    while position < len(lines) and not lines[position].text.strip() and not lines[position].quoted:
+        position += 1
+    return position
+
+
+# -- marks over history -----------------------------------------------------------------------------------------------
+
+_ADDRESS = re.compile(r"[^\s<>@\"'()]{1,64}@[^\s<>@\"'()]{1,255}")
+_DATE = re.compile(
+    r"\b(?:19|20)\d\d\b|\b\d{1,2}[:.h]\d\d\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b|"
+    r"\d{4}年|\d{1,2}月\d{1,2}日|\d{1,2}월 ?\d{1,2}일|[٠-٩]{2,4}"
+)
+_COLON_AT_END = re.compile(r"[:：﹕]\s*[*_]*\s*$|写道\s*$")
+_OPENS = re.compile(
+    r"^(?:on|am|le|el|em|a|il|op|den|på|dne|dnia|w dniu|w wiadomości|pe|mon|tue|wed|thu|fri|sat|sun|at|in|no dia|"
+    r"в|у|ב|בתאריך|في|în|την|στις)\b",
+    re.IGNORECASE,
+)
+
+
+def _attribution(lines: list[_Line], position: int) -> int:
+    """How many lines from here are one attribution, "On …, X wrote:"; 0 when this is none."""
+    joined = ""
+    for count in range(1, 5):
+        at = position + count - 1
+        if at >= len(lines) or lines[at].quoted:
+            return 0
+        text = lines[at].text.strip()
+        if not text or len(joined) + len(text) > _MAX_LINE:
+            return 0
+        joined = f"{joined} {text}" if joined else text
+        if _COLON_AT_END.search(joined[-8:]):
+            return count if _is_attribution(joined) else 0
+        if count == 1 and not (_OPENS.match(joined) or _DATE.search(joined) or _ADDRESS.search(joined)):
+            return 0
+    return 0
+
+
+def _is_attribution(text: str) -> bool:
+    dated = _DATE.search(text) is not None
+    if WROTE.search(text):
+        return dated or _ADDRESS.search(text) is not None or len(text) < 100
+    return dated and _ADDRESS.search(text) is not None
+
+
+def _says_wrote(lines: list[_Line]) -> bool:
+    """Sure enough to cut without quoted lines behind it: a verb of writing, and a date or an address."""
+    text = " ".join(line.text for line in lines)
+    dated = len(_DATE.findall(text[:_MAX_LINE])) > 0
+    return bool(WROTE.search(text[:_MAX_LINE])) and (dated or _ADDRESS.search(text[:_MAX_LINE]) is not None)
+
+
+_DASHED = re.compile(r"^[*\s]*[-_=~—–]{2,}\s*[>*]*\s*(\S.{2,70}?)\s*[<*]*\s*[-_=~—–:]{1,}[*\s]*$")
+
+
+def _begins_original(text: str) -> bool:
+    """`-----Original Message-----`, `Begin forwarded message:` and the like."""
+    dashed = _DASHED.match(text[:200])
+    if dashed and ORIGINAL.match(dashed[1].strip("*_ ")):
+        return True
+    return text.endswith((":", "：")) and len(text) < 60 and ORIGINAL.match(text) is not None and " " in text
+
+
+_LABEL = re.compile(r"^[\s*_|•>\u202a-\u202e]{0,6}([^:：*_]{1,24}?)[\s*_]{0,3}[:：][\s*_]{0,3}(?=(.?))")
+
+
+def _role(text: str) -> str:
+    """Which header a line like "*Von:* Ana" is, or "" for none."""
+    match = _LABEL.match(text[:120])
+    if match is None:
+        return ""
+    label = match[1].strip().casefold().replace("’", "'")
+    return next((role for role, words in LABELS.items() if label in words), "")
+
+
+def _header_block(lines: list[_Line], position: int) -> bool:
+    """Whether From, Sent, To and Subject stand here, at least three of them, in any of the languages."""
+    first = _role(lines[position].text)
+    if first not in {"from", "sent", "subject", "to"}:
+        return False
+    found = {first}
+    skipped = 0
+    for line in lines[position + 1 : position + 14]:
+        if line.quoted:
+            break
+        text = line.text.strip()
+        role = _role(text) if text else ""
+        if role:
+            found.add(role)
+            skipped = 0
+        else:
+            skipped += 1  # a blank line between them (Outlook for Mac), or a folded list of recipients
+            if skipped > 2:
+                break
+        if len(found - {"cc"}) >= 3 and "from" in found:
+            return True
+    return len(found) >= 3 and "from" in found
+
+
+_DIVIDER = re.compile(r"^\s*[*]*[-_=─—]{3,}[*]*\s*$")
+
+
+def _drop_divider(kept: list[_Line]) -> None:
+    """Take away the line that Outlook draws over a header block, and blank lines before it."""
+    while kept and (not kept[-1].text.strip() or _DIVIDER.match(kept[-1].text[:200])):
+        kept.pop()
+
+
+# -- signatures -------------------------------------------------------------------------------------------------------
+
+_SIGNATURE_MARK = re.compile(r"^\s?(?:--|—|––|-- ?\*?)\s*$")
+
+
+def _without_signatures(lines: list[_Line]) -> list[_Line]:
+    """Without signatures: those the HTML marked, those under "-- ", and the line that a phone adds."""
+    out: list[_Line] = []
+    segment: list[_Line] = []
+    for line in [*lines, _GAP]:
+        if line.quoted:
+            out += _unsigned(segment)
+            if out and not out[-1].quoted:
+                out.append(_BLANK)
+            segment = []
+        elif not line.signature:
+            segment.append(line)
+    return out
+
+
+_BLANK = _Line("")
+
+
+def _unsigned(segment: list[_Line]) -> list[_Line]:
+    """One run of new text without the signature at its end (RFC 3676 4.3)."""
+    last = len(segment)
+    while last and not segment[last - 1].text.strip():
+        last -= 1
+    segment = segment[:last]
+    for start in range(max(0, last - _MAX_SIGNATURE - 1), last):
+        text = segment[start].text
+        if len(text) < 6 and _SIGNATURE_MARK.match(text):
+            return segment[:start]
+    end = last
+    for start in range(last - 1, max(-1, last - 4), -1):
+        text = segment[start].text.strip()
+        if text and len(text) < 90 and DEVICE.match(text.lstrip("*_<[( ")):
+            end = start
+    return segment[:end]
+
+
+def _trimmed(lines: list[_Line]) -> str:
+    """As text: no blank lines or dividers at either end, never two blank lines in a row."""
+    out: list[str] = []
+    for line in lines:
+        text = line.text.rstrip()
+        if text or (out and out[-1]):
+            out.append(text)
+    while out and (not out[-1] or _DIVIDER.match(out[-1][:200])):
+        out.pop()
+    while out and (not out[0] or _DIVIDER.match(out[0][:200])):
+        out.pop(0)
+    return "\n".join(out)

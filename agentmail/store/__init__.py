@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Self
 
 from sqlalchemy import select
@@ -18,11 +18,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from . import reading, schema
+from .arrivals import Arrival, Location, Prepared, prepare
 from .database import Database, Tx
-from .filing import Arrival, Filing, Location, Prepared, prepare
+from .filing import Filing
 from .tables.threads import ACCOUNT, INFO
 
 __all__ = ["Arrival", "Filed", "Location", "Thread", "ThreadStore", "Tx", "Why"]
+
+
+def _system_clock() -> datetime:
+    return datetime.now(UTC)
 
 
 class ThreadStore:
@@ -36,11 +41,10 @@ class ThreadStore:
         StoreTooNew: a newer agentmail wrote it.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
         self.url = url
         self.db = Database(url)
-        self.clock = clock or time.time
-        """Seconds since the epoch; tests give their own."""
+        self._clock = clock or _system_clock
         self._secret: bytes | None = None
         self._own: dict[str, frozenset[str]] = {}
         self._opening = asyncio.Lock()
@@ -153,7 +157,7 @@ class ThreadStore:
             a if isinstance(a, Prepared) else prepare(a, account=account or "", own=own, secret=self.secret)
             for a in arrivals
         ]
-        return await Filing(tx, account or "", batch, now=self.clock()).run()
+        return await Filing(tx, account or "", batch, now=self._clock().timestamp()).run()
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 

@@ -7,23 +7,21 @@ threads. PostgreSQL locks rows: first ids, then threads, each sorted. SQLite's B
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from sqlalchemy import and_, func, insert, literal, or_, select, text, update
+from sqlalchemy import and_, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..message.identifiers import is_ours
-from ..message.models import Message
-from ..message.subject import subject_key
-from ..threads.models import Filed, Why
-from ..threads.placement import Board, Facts, Hold, Link, atoms_of, facts_of, key_of
-from ..threads.tree import written_at
+from ..threads.fallback import SHORTEST_KEY
+from ..threads.models import Filed, Match, Rejected, Why
+from ..threads.placement import Board, Hold, Link, unknown
+from .arrivals import Prepared
 from .database import Tx
 from .events import append_events
+from .merging import absorb
+from .subjects import Span, SubjectRule
 from .tables.threads import (
     APART,
     ATTACHMENT,
@@ -37,118 +35,10 @@ from .tables.threads import (
 
 T = TypeVar("T")
 
+_DUPLICATE = Why(rule="duplicate", confidence="certain", note="this store has it already")
+
 _CHUNK = 2_000
 """Values in one IN list; both databases allow more than 30,000."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a message lies on the server."""
-
-    mailbox: str
-    uidvalidity: int
-    uid: int
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A message on its way into the store, and how it came."""
-
-    message: Message
-    raw: bytes | None = None
-    location: Location | None = None
-    flags: tuple[str, ...] = ()
-    fresh: bool = True
-    """False for what was in the mailbox before we first looked: history, not news."""
-    outgoing: bool = False
-    """The account itself sent it: out of our outbox, or found in the Sent mailbox."""
-    answers: str | None = None
-    """The message it answers, such as `"m44"`, when the caller knows: then its headers need not say it."""
-    also_to: tuple[str, ...] = ()
-    """Recipients that no header names (Bcc)."""
-
-
-@dataclass(slots=True)
-class Prepared:
-    """An arrival with everything worked out that needs no database. Build it outside of the transaction."""
-
-    arrival: Arrival
-    facts: Facts
-    row: dict[str, Any]
-    attachments: tuple[dict[str, Any], ...]
-    own_atoms: frozenset[str] = field(default_factory=frozenset)
-
-
-def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: bytes) -> Prepared:
-    """Work out what filing needs to know. Pure, and most of the cost.
-
-    Raises:
-        ValueError: the message holds what no database stores (a lone surrogate, a NUL).
-    """
-    message = arrival.message
-    guarded = bool(account)
-    sender = message.sender.key if message.sender is not None else ""
-    forged = message.auth is not None and message.auth.dmarc == "fail"
-    ours = bool(message.message_id) and is_ours(message.message_id, secret)
-    outgoing = arrival.outgoing or message.outgoing or (ours and sender in own and not forged)
-    if outgoing != message.outgoing or message.id is not None or message.thread is not None:
-        message = message.model_copy(update={"outgoing": outgoing, "id": None, "thread": None})
-    facts = facts_of(
-        message, guarded=guarded, own=own, outgoing=outgoing, answers=arrival.answers is not None,
-        also_to=arrival.also_to,
-    )  # fmt: skip
-    raw = arrival.raw
-    row = {
-        "account": account,
-        "message_id": message.message_id,
-        "message_id_key": key_of(message.message_id) if message.message_id else "",
-        "content_key": content_key(message),
-        # The Sent copy of our own mail is that mail, whatever the server made of its body. An outsider who repeats
-        # our id is not `outgoing`, and so gets a row of their own.
-        "own_key": message.message_id if outgoing and ours else None,
-        "at": written_at(message),
-        "sender": sender,
-        "subject_key": subject_key(message.subject),
-        "answers": int(arrival.answers[1:]) if arrival.answers else None,
-        "headless": False,
-        "outgoing": outgoing,
-        "fresh": arrival.fresh,
-        "size": len(raw) if raw is not None else message.size,
-        "parsed": message.model_dump_json(exclude={"id", "thread"}, exclude_defaults=False),
-    }
-    if "\\u0000" in row["parsed"] or any("\x00" in v for v in row.values() if isinstance(v, str)):
-        raise ValueError("a NUL character, which no database stores in text")
-    attachments = tuple(
-        {"position": i, "name": a.name, "content_type": a.content_type, "size": a.size}
-        for i, a in enumerate(message.attachments)
-    )
-    own_atoms = frozenset(atom for address in own for atom in atoms_of(address))
-    return Prepared(arrival, facts, row, attachments, own_atoms)
-
-
-def content_key(message: Message) -> str:
-    """What makes two arrivals the same message: who says what, when, under which id.
-
-    Hops add Received lines, change the transfer encoding and the line ends, so the key is made of the decoded values
-    and not of the bytes. A mailing list's footer makes another message, which is kept beside the first.
-    The Message-ID alone proves nothing: outsiders choose it.
-    """
-    digest = hashlib.sha256()
-    parts: list[str | bytes] = [
-        key_of(message.message_id) if message.message_id else "",
-        message.sender.key if message.sender is not None else "",
-        message.sent_at.isoformat() if message.sent_at is not None else "",
-        " ".join(message.subject.split()),
-        "\n".join(line.rstrip() for line in message.text.splitlines()).strip(),
-        "\n".join(line.rstrip() for line in (message.html or "").splitlines()).strip(),
-    ]
-    for a in message.attachments:
-        parts += [a.name, a.content_type, a.content if a.content is not None else str(a.size)]
-    for part in parts:
-        data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.hexdigest()[:40]
 
 
 class Filing:
@@ -169,25 +59,20 @@ class Filing:
         """Threads that were merged into another one before this batch."""
         self.merged: dict[int, int] = {}
         """Thread -> the one it becomes part of by this batch."""
+        self.attached: dict[int, int] = {}
+        """Cluster -> the thread that the subject rule shows it in."""
+        self.refused: list[Link] = []
+        """Claims that the guard turned down."""
+        self.spans: dict[str, Span] = {}
+        """Subject key -> the times of messages that changed their thread."""
 
     async def run(self) -> list[Filed]:
         if not self.batch:
             return []
         await self._load({key for p in self.batch for key in p.facts.holds})
         found = await self._known_messages()
-        fresh = [i for i, known in enumerate(found) if known is None]
-        # The same mail twice in one batch is one message.
-        first: dict[tuple[str, str], int] = {}
-        twin: dict[int, int] = {}
-        for i in fresh:
-            row = self.batch[i].row
-            names = [("content", row["content_key"]), *([("own", row["own_key"])] if row["own_key"] else [])]
-            same = next((first[n] for n in names if n in first), None)
-            if same is not None:
-                twin[i] = same
-            else:
-                first.update(dict.fromkeys(names, i))
-        fresh = [i for i in fresh if i not in twin]
+        twin = self._twins(found)
+        fresh = [i for i, known in enumerate(found) if known is None and i not in twin]
         answered = await self._answered(fresh)
         for n, i in enumerate(fresh):
             self.board.add(-1 - n, self.batch[i].facts)
@@ -196,28 +81,81 @@ class Filing:
         changed = {key for i in fresh for key in self.batch[i].facts.holds}
         self.board.settle(changed)
         changed |= await self._let_in(changed)
-        ids = await self._write(fresh, changed)
-        results: list[Filed] = []
+        written = await self._write(fresh, changed)
+        moved = await self._apply_subject_rule(fresh, written)
         absorbed: dict[int, list[int]] = {}
         for loser, winner in self.merged.items():
             absorbed.setdefault(winner, []).append(loser)
+        results: list[Filed] = []
         for i in range(len(self.batch)):
             at = twin.get(i, i)
-            if at in ids:
-                message, thread = ids[at]
-                new = at == i
-            else:
-                known = found[at]
-                assert known is not None
-                message, thread = known[0], self.merged.get(known[1], known[1])
-                new = False
-            results.append(self._filed(i, message, thread, new=new, absorbed=absorbed.get(thread, ()) if new else ()))
+            known = found[at]
+            message, cluster = written[at] if known is None else (known[0], self.merged.get(known[1], known[1]))
+            thread = moved.get(cluster, self.attached.get(cluster, cluster))
+            new = known is None and at == i
+            gone = tuple(f"t{t}" for t in absorbed.get(cluster, ())) if new else ()
+            why = self._why(at, cluster, thread, known=known is not None) if new else _DUPLICATE
+            results.append(Filed(id=f"m{message}", thread=f"t{thread}", new=new, absorbed=gone, why=why))
+        await self._announce(fresh, results)
         await self._locate([(i, int(results[i].id[1:])) for i in range(len(self.batch))])
         return results
 
-    def _filed(self, i: int, message: int, thread: int, *, new: bool, absorbed: Iterable[int]) -> Filed:
-        why = Why(rule="new" if new else "duplicate", confidence="certain")
-        return Filed(id=f"m{message}", thread=f"t{thread}", new=new, absorbed=tuple(f"t{t}" for t in absorbed), why=why)
+    def _twins(self, found: Sequence[object]) -> dict[int, int]:
+        """The same mail twice in one batch is one message: arrival -> the earlier one that it is."""
+        first: dict[tuple[str, str], int] = {}
+        twins: dict[int, int] = {}
+        for i, p in enumerate(self.batch):
+            if found[i] is not None:
+                continue
+            names = [("content", p.row["content_key"]), *([("own", p.row["own_key"])] if p.row["own_key"] else [])]
+            same = next((first[n] for n in names if n in first), None)
+            if same is not None:
+                twins[i] = same
+            else:
+                first.update(dict.fromkeys(names, i))
+        return twins
+
+    def _why(self, i: int, cluster: int, thread: int, *, known: bool) -> Why:
+        """The short answer; `explain` gives the long one."""
+        matched = []
+        for key, (role, _) in self.batch[i].facts.holds.items():
+            others = [h for h in self.stored.get(key, ()) if self.board.root(h.thread) == cluster]
+            if others:
+                matched.append(Match(message_id=key, header="", role=role, thread=f"t{cluster}"))
+        claim = next((link for link in self.refused if link.claimant == cluster), None)
+        if thread != cluster:
+            return Why(rule="subject", confidence="low", note="attached by its subject, as the only thread it can mean")
+        if matched or self.batch[i].row["answers"] is not None:
+            rule: Literal["ids", "answers"] = "ids" if matched else "answers"
+            return Why(rule=rule, confidence="high", matched=tuple(matched))
+        if claim is not None:
+            return Why(
+                rule="kept apart", confidence="high", claimed_parent=claim.key,
+                rejected=(Rejected(thread=f"t{claim.target}", message_id=claim.key, reason=unknown(claim.missing)),),
+                note="its sender is a stranger in the thread that it claims to answer in",
+            )  # fmt: skip
+        return Why(rule="new", confidence="certain")
+
+    async def _apply_subject_rule(self, fresh: Sequence[int], written: dict[int, tuple[int, int]]) -> dict[int, int]:
+        if not self.account or not (fresh or self.merged):
+            return {}
+        spans = dict(self.spans)
+        for i in fresh:
+            row = self.batch[i].row
+            if len(key := row["subject_key"]) >= SHORTEST_KEY:
+                low, high = spans.get(key, (row["at"], row["at"]))
+                spans[key] = (min(low, row["at"]), max(high, row["at"]))
+        clusters = {cluster for _, cluster in written.values()}
+        clusters |= {root for t in self.known if (root := self.board.root(t)) > 0}
+        return await SubjectRule(self.tx, self.account, self.batch[0].own, now=self.now).run(spans, clusters)
+
+    async def _announce(self, fresh: Sequence[int], results: Sequence[Filed]) -> None:
+        if self.account:
+            await append_events(self.tx, [
+                {"kind": "message.filed", "thread": int(results[i].thread[1:]), "message": int(results[i].id[1:]),
+                 "account": self.account, "data": {"outgoing": self.batch[i].row["outgoing"]}, "at": self.now}
+                for i in fresh if self.batch[i].arrival.fresh
+            ])  # fmt: skip
 
     # ---- reading, under lock ----------------------------------------------------------------------------------------
 
@@ -255,11 +193,13 @@ class Filing:
         while waiting:
             further: set[int] = set()
             for some in _chunks(sorted(waiting)):
-                query = select(THREAD.c.id, THREAD.c.merged_into).where(THREAD.c.id.in_(some))
+                query = select(THREAD.c.id, THREAD.c.merged_into, THREAD.c.attached_to).where(THREAD.c.id.in_(some))
                 if self.postgres:
                     query = query.order_by(THREAD.c.id).with_for_update()
-                for thread, winner in await self.tx.execute(query):
+                for thread, winner, attached_to in await self.tx.execute(query):
                     self.known.setdefault(thread, set())
+                    if attached_to is not None:
+                        self.attached[thread] = attached_to
                     if winner is not None:
                         self.redirected.add(thread)
                         self.board.join(winner, thread)
@@ -316,7 +256,7 @@ class Filing:
         for (mailbox, uidvalidity), uids in places.items():
             for some in _chunks(sorted(uids)):
                 query = (
-                    select(LOCATION.c.uid, MESSAGE.c.id, MESSAGE.c.thread)
+                    select(LOCATION.c.uid, MESSAGE.c.id, MESSAGE.c.cluster)
                     .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
                     .where(
                         LOCATION.c.account == self.account, LOCATION.c.mailbox == mailbox,
@@ -396,10 +336,9 @@ class Filing:
             )
         await self._insert_threads(by_cluster, set(thread_ids.values()))
         await self._merge()
-        threads = cluster
         rows = [
-            {**self.batch[i].row, "id": name[i], "cluster": cluster[i], "thread": threads[i], "variant": False}
-            for i in fresh
+            {**self.batch[i].row, "id": name[i], "cluster": c, "thread": self.attached.get(c, c), "variant": False}
+            for i, c in cluster.items()
         ]
         await self._mark_variants(rows)
         if rows:
@@ -414,13 +353,7 @@ class Filing:
         await self._write_people(fresh, cluster)
         await self._write_holders(changed, thread_ids)
         await self._write_apart(changed, thread_ids)
-        if self.account:
-            await append_events(self.tx, [
-                {"kind": "message.filed", "thread": threads[i], "message": name[i], "account": self.account,
-                 "data": {"outgoing": self.batch[i].row["outgoing"]}, "at": self.now}
-                for i in fresh if self.batch[i].arrival.fresh
-            ])  # fmt: skip
-        return {i: (name[i], threads[i]) for i in fresh}
+        return {i: (name[i], cluster[i]) for i in fresh}
 
     async def _next_ids(self, table: str, count: int) -> list[int]:
         """Numbers for new rows, known before they are written. A number is never used again, even after a delete."""
@@ -470,66 +403,23 @@ class Filing:
         for thread, winner in self.merged.items():
             absorbed.setdefault(winner, []).append(thread)
         for winner, losers in absorbed.items():
-            await self._absorb(winner, losers)
+            await self._note_subjects(losers)
+            for thread in (winner, *losers):
+                self.attached.pop(thread, None)
+            await absorb(self.tx, self.account, winner, losers, now=self.now)
 
-    async def _absorb(self, winner: int, absorbed: Sequence[int]) -> None:
-        rows = {
-            row.id: row
-            for row in await self.tx.execute(
-                select(
-                    THREAD.c.id,
-                    THREAD.c.status,
-                    THREAD.c.labels,
-                    THREAD.c.notes,
-                    THREAD.c.data,
-                    THREAD.c.messages,
-                    THREAD.c.first_at,
-                    THREAD.c.last_at,
-                    THREAD.c.subject,
-                ).where(THREAD.c.id.in_([winner, *absorbed]))
-            )
-        }
-        everyone = [rows[t] for t in (winner, *absorbed)]
-        oldest = min(everyone, key=lambda r: (r.first_at, r.id))
-        labels = sorted({label for r in everyone for label in r.labels})
-        notes = [note for r in everyone for note in r.notes]
-        data: dict[str, Any] = {}
-        for r in reversed(everyone):
-            data.update(r.data)
-        await self.tx.execute(
-            update(THREAD).where(THREAD.c.id == winner).values(
-                subject=oldest.subject, first_at=oldest.first_at, last_at=max(r.last_at for r in everyone),
-                messages=sum(r.messages for r in everyone), labels=labels, notes=notes, data=data,
-                # Work that is open anywhere stays open.
-                status="open" if any(r.status == "open" for r in everyone) else rows[winner].status,
-            )
-        )  # fmt: skip
-        await self.tx.execute(update(MESSAGE).where(MESSAGE.c.cluster.in_(absorbed)).values(cluster=winner))
-        await self.tx.execute(update(MESSAGE).where(MESSAGE.c.thread.in_(absorbed)).values(thread=winner))
-        await self.tx.execute(
-            update(THREAD)
-            .where(or_(THREAD.c.id.in_(absorbed), THREAD.c.merged_into.in_(absorbed)))
-            .values(merged_into=winner, messages=0)
+    async def _note_subjects(self, losers: Sequence[int]) -> None:
+        """A join leaves fewer candidates for the subject rule: what it could not decide, it may decide now."""
+        if not self.account:
+            return
+        query = (
+            select(MESSAGE.c.subject_key, func.min(MESSAGE.c.at), func.max(MESSAGE.c.at))
+            .where(MESSAGE.c.cluster.in_(losers), MESSAGE.c.subject_key != "")
+            .group_by(MESSAGE.c.subject_key)
         )
-        await self.tx.execute(update(THREAD).where(THREAD.c.attached_to.in_(absorbed)).values(attached_to=winner))
-        dialect = postgresql if self.postgres else sqlite
-        people = (
-            select(literal(winner), PERSON.c.atom, func.max(PERSON.c.name))
-            .where(PERSON.c.thread.in_(absorbed))
-            .group_by(PERSON.c.atom)
-        )
-        await self.tx.execute(
-            dialect.insert(PERSON).from_select(["thread", "atom", "name"], people).on_conflict_do_nothing()
-        )
-        await self.tx.execute(PERSON.delete().where(PERSON.c.thread.in_(absorbed)))
-        await self.tx.execute(update(APART).where(APART.c.target.in_(absorbed)).values(target=winner))
-        await self.tx.execute(update(APART).where(APART.c.claimant.in_(absorbed)).values(claimant=winner))
-        await self.tx.execute(APART.delete().where(APART.c.claimant == winner, APART.c.target == winner))
-        await append_events(self.tx, [
-            {"kind": "thread.merged", "thread": winner, "message": None, "account": self.account or None,
-             "data": {"absorbed": f"t{t}"}, "at": self.now}
-            for t in absorbed
-        ])  # fmt: skip
+        for key, low, high in await self.tx.execute(query):
+            before = self.spans.get(key, (low, high))
+            self.spans[key] = (min(before[0], low), max(before[1], high))
 
     async def _mark_variants(self, rows: list[dict[str, Any]]) -> None:
         """Flag the messages that share a Message-ID without being the same message."""
@@ -602,6 +492,7 @@ class Filing:
             named: Link = link._replace(
                 claimant=thread_ids.get(link.claimant, link.claimant), target=thread_ids.get(link.target, link.target)
             )
+            self.refused.append(named)
             for atom in named.missing:
                 links[named.target, atom, named.claimant, named.key] = None
         if not links:

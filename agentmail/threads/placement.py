@@ -83,30 +83,40 @@ def facts_of(
         also_to: Recipients that no header names (Bcc).
         aliases: Further ids it is known by.
     """
-    owns = {key_of(i): i for i in (*message.known_ids, *aliases)}
-    bare = _bare(message)
-    addresses = {a.key for a in (*message.people(), *message.reply_to)}
+    owns = {key_of(i) for i in (*message.known_ids, *aliases)}
+    roles = mentioned(message)
     extra = {a.casefold() for a in also_to}
     vouchers = _Vouchers(message, guarded=guarded, own=own, outgoing=outgoing, answers=answers, extra=extra)
-    holds: dict[str, tuple[Role, str]] = {}
-    for key in owns:
-        holds[key] = ("own", vouchers.for_owner())
+    holds: dict[str, tuple[Role, str]] = {key: ("own", vouchers.for_owner()) for key in owns}
+    for message_id in dict.fromkeys((*message.references, *message.in_reply_to)):
+        key = key_of(message_id)
+        if key not in holds:
+            holds[key] = (roles[key], vouchers.for_mention(message_id))
+    if message.bounce is not None and message.bounce.message_id:
+        # RFC 3464: the report names the mail that came back; its header rarely does. It can only join an owner.
+        holds.setdefault(key_of(message.bounce.message_id), ("weak", vouchers.for_mention(message.bounce.message_id)))
+    return Facts(holds, vouchers.people())
+
+
+def mentioned(message: Message) -> dict[str, Role]:
+    """The ids in References and In-Reply-To, by key, without its own: `firm` or `weak`."""
+    own = {key_of(i) for i in message.known_ids}
+    bare = _bare(message)
+    addresses = {a.key for a in (*message.people(), *message.reply_to)}
     sure = {*message.references, *message.in_reply_to[-1:]}
+    roles: dict[str, Role] = {}
     for message_id in (*message.references, *message.in_reply_to):
         key = key_of(message_id)
-        if key in holds:
-            continue  # said twice, or itself
+        if key in own:
+            continue
         firm = (
             "@" in message_id
             and message_id in sure
             and message_id not in bare
             and message_id.strip("<>").casefold() not in addresses
         )
-        holds[key] = ("firm" if firm else "weak", vouchers.for_mention(message_id))
-    if message.bounce is not None and message.bounce.message_id:
-        # RFC 3464: the report names the mail that came back; its header rarely does. It can only join an owner.
-        holds.setdefault(key_of(message.bounce.message_id), ("weak", vouchers.for_mention(message.bounce.message_id)))
-    return Facts(holds, vouchers.people())
+        roles.setdefault(key, "firm" if firm else "weak")
+    return roles
 
 
 def _bare(message: Message) -> frozenset[str]:
@@ -228,6 +238,13 @@ def missing(voucher: str, known: Collection[str], own: Collection[str] = ()) -> 
 
 _NOBODY = "-"
 """An atom that no thread knows: what is missing when nothing can speak for a message."""
+
+
+def unknown(atoms: Collection[str]) -> str:
+    """Why a thread does not believe a message, in words; `atoms` as `missing` returned them."""
+    if _NOBODY in atoms:
+        return "nobody speaks for it: its sender is missing, or failed the check of the receiving server (DMARC)"
+    return "the thread does not know " + ", ".join(sorted(a for a in atoms if not a.startswith("@")) or sorted(atoms))
 
 
 def parent_choices(message: Message) -> list[str]:

@@ -96,10 +96,12 @@ class MessageRow(SQLModel, table=True):
               sqlite_where=text("own_key IS NOT NULL"), postgresql_where=text("own_key IS NOT NULL")),
         Index("message_by_message_id", "message_id_key", "account"),
         Index("message_thread", "thread", "at", "id"),
-        Index("message_cluster", "cluster"),
+        Index("message_cluster", "cluster", "at"),
         Index("message_subject", "account", "subject_key", "at",
               sqlite_where=text("subject_key <> ''"), postgresql_where=text("subject_key <> ''")),
         Index("message_headless", "account", "subject_key", "at",
+              sqlite_where=text("headless"), postgresql_where=text("headless")),
+        Index("message_headless_cluster", "cluster",
               sqlite_where=text("headless"), postgresql_where=text("headless")),
         {"sqlite_autoincrement": True},
     )  # fmt: skip

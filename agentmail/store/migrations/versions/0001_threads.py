@@ -169,12 +169,20 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("message_by_message_id", "message", ["message_id_key", "account"], unique=False)
-    op.create_index("message_cluster", "message", ["cluster"], unique=False)
+    op.create_index("message_cluster", "message", ["cluster", "at"], unique=False)
     op.create_index("message_content", "message", ["account", "content_key"], unique=True)
     op.create_index(
         "message_headless",
         "message",
         ["account", "subject_key", "at"],
+        unique=False,
+        sqlite_where=sa.text("headless"),
+        postgresql_where=sa.text("headless"),
+    )
+    op.create_index(
+        "message_headless_cluster",
+        "message",
+        ["cluster"],
         unique=False,
         sqlite_where=sa.text("headless"),
         postgresql_where=sa.text("headless"),

@@ -1,0 +1,128 @@
+"""What comes to the store: a message, how it came, and everything about it that needs no database."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from ..message.identifiers import is_ours
+from ..message.models import Message
+from ..message.subject import subject_key
+from ..threads.fallback import is_headless
+from ..threads.placement import Facts, atoms_of, facts_of, key_of
+from ..threads.tree import written_at
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a message lies on the server."""
+
+    mailbox: str
+    uidvalidity: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message on its way into the store, and how it came."""
+
+    message: Message
+    raw: bytes | None = None
+    location: Location | None = None
+    flags: tuple[str, ...] = ()
+    fresh: bool = True
+    """False for what was in the mailbox before we first looked: history, not news."""
+    outgoing: bool = False
+    """The account itself sent it: out of our outbox, or found in the Sent mailbox."""
+    answers: str | None = None
+    """The message it answers, such as `"m44"`, when the caller knows: then its headers need not say it."""
+    also_to: tuple[str, ...] = ()
+    """Recipients that no header names (Bcc)."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """An arrival with everything worked out that needs no database. Build it outside of the transaction."""
+
+    arrival: Arrival
+    facts: Facts
+    row: dict[str, Any]
+    attachments: tuple[dict[str, Any], ...]
+    own: frozenset[str] = frozenset()
+    """The account's own addresses."""
+    own_atoms: frozenset[str] = frozenset()
+    """What they are known by in every thread of the account."""
+
+
+def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: bytes) -> Prepared:
+    """Work out what filing needs to know. Pure, and most of the cost.
+
+    Raises:
+        ValueError: the message holds what no database stores (a lone surrogate, a NUL).
+    """
+    message = arrival.message
+    guarded = bool(account)
+    sender = message.sender.key if message.sender is not None else ""
+    forged = message.auth is not None and message.auth.dmarc == "fail"
+    ours = bool(message.message_id) and is_ours(message.message_id, secret)
+    outgoing = arrival.outgoing or message.outgoing or (ours and sender in own and not forged)
+    if outgoing != message.outgoing or message.id is not None or message.thread is not None:
+        message = message.model_copy(update={"outgoing": outgoing, "id": None, "thread": None})
+    facts = facts_of(
+        message, guarded=guarded, own=own, outgoing=outgoing, answers=arrival.answers is not None,
+        also_to=arrival.also_to,
+    )  # fmt: skip
+    raw = arrival.raw
+    row = {
+        "account": account,
+        "message_id": message.message_id,
+        "message_id_key": key_of(message.message_id) if message.message_id else "",
+        "content_key": content_key(message),
+        # The Sent copy of our own mail is that mail, whatever the server made of its body. An outsider who repeats
+        # our id is not `outgoing`, and so gets a row of their own.
+        "own_key": message.message_id if outgoing and ours else None,
+        "at": written_at(message),
+        "sender": sender,
+        "subject_key": subject_key(message.subject),
+        "answers": int(arrival.answers[1:]) if arrival.answers else None,
+        "headless": guarded and arrival.answers is None and not forged and is_headless(message),
+        "outgoing": outgoing,
+        "fresh": arrival.fresh,
+        "size": len(raw) if raw is not None else message.size,
+        "parsed": message.model_dump_json(exclude={"id", "thread"}, exclude_defaults=False),
+    }
+    if "\\u0000" in row["parsed"] or any("\x00" in v for v in row.values() if isinstance(v, str)):
+        raise ValueError("a NUL character, which no database stores in text")
+    attachments = tuple(
+        {"position": i, "name": a.name, "content_type": a.content_type, "size": a.size}
+        for i, a in enumerate(message.attachments)
+    )
+    own_atoms = frozenset(atom for address in own for atom in atoms_of(address))
+    return Prepared(arrival, facts, row, attachments, frozenset(own), own_atoms)
+
+
+def content_key(message: Message) -> str:
+    """What makes two arrivals the same message: who says what, when, under which id.
+
+    Hops add Received lines, change the transfer encoding and the line ends, so the key is made of the decoded values
+    and not of the bytes. A mailing list's footer makes another message, which is kept beside the first.
+    The Message-ID alone proves nothing: outsiders choose it.
+    """
+    digest = hashlib.sha256()
+    parts: list[str | bytes] = [
+        key_of(message.message_id) if message.message_id else "",
+        message.sender.key if message.sender is not None else "",
+        message.sent_at.isoformat() if message.sent_at is not None else "",
+        " ".join(message.subject.split()),
+        "\n".join(line.rstrip() for line in message.text.splitlines()).strip(),
+        "\n".join(line.rstrip() for line in (message.html or "").splitlines()).strip(),
+    ]
+    for a in message.attachments:
+        parts += [a.name, a.content_type, a.content if a.content is not None else str(a.size)]
+    for part in parts:
+        data = part if isinstance(part, bytes) else part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big"))
+        digest.update(data)
+    return digest.hexdigest()[:40]

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..errors import NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
-from . import reading, schema
+from ..threads.placement import Hold, facts_of, key_of
+from . import editing, explaining, quarantine, reading, schema
 from .arrivals import Arrival, Location, Prepared, prepare
 from .database import Database, Tx
+from .events import append_event
 from .filing import Filing
-from .tables.threads import ACCOUNT, INFO
+from .tables.threads import ACCOUNT, ALIAS, INFO, MESSAGE, THREAD
 
 __all__ = ["Arrival", "Filed", "Location", "Thread", "ThreadStore", "Tx", "Why"]
 
@@ -152,12 +155,129 @@ class ThreadStore:
 
         Run it by `store.db.run(work)`: on PostgreSQL two batches that meet may have to start again, and `run` does.
         """
-        own = self.own_addresses(account or "")
-        batch = [
-            a if isinstance(a, Prepared) else prepare(a, account=account or "", own=own, secret=self.secret)
-            for a in arrivals
-        ]
-        return await Filing(tx, account or "", batch, now=self._clock().timestamp()).run()
+        await self._learn_own(tx, account or "")
+        results: list[Filed | None] = [None] * len(arrivals)
+        batch: list[tuple[int, Prepared]] = []
+        for i, arrival in enumerate(arrivals):
+            if isinstance(arrival, Prepared):
+                batch.append((i, arrival))
+                continue
+            try:
+                batch.append((i, self.prepare([arrival], account=account)[0]))
+            except quarantine.REFUSED as exc:
+                results[i] = await quarantine.keep(tx, account or "", arrival, exc, now=self._now())
+        for (i, _), filed in zip(batch, await self._file(tx, [p for _, p in batch], account or ""), strict=True):
+            results[i] = filed
+        return [filed for filed in results if filed is not None]
+
+    async def _file(self, tx: Tx, batch: list[Prepared], account: str) -> list[Filed]:
+        """File a batch; when the database refuses it, find the row that is to blame and put that aside."""
+        try:
+            async with tx.begin_nested():
+                return await self._filing(tx, account, batch).run()
+        except quarantine.REFUSED as exc:
+            if not quarantine.is_refusal(exc):
+                raise
+            if len(batch) == 1:
+                return [await quarantine.keep(tx, account, batch[0].arrival, exc, now=self._now())]
+        half = len(batch) // 2
+        return [*await self._file(tx, batch[:half], account), *await self._file(tx, batch[half:], account)]
+
+    def _filing(self, tx: Tx, account: str, batch: Sequence[Prepared] = ()) -> Filing:
+        return Filing(tx, account, batch, own=self.own_addresses(account), now=self._now())
+
+    def _now(self) -> float:
+        return self._clock().timestamp()
+
+    async def _learn_own(self, tx: Tx, account: str) -> None:
+        if account and account not in self._own:
+            row = (await tx.execute(select(ACCOUNT.c.own).where(ACCOUNT.c.key == account))).one_or_none()
+            self._own[account] = frozenset(row.own if row is not None else [account])
+
+    async def alias(self, tx: Tx, message: int | str, message_id: str) -> None:
+        """Say that a message is also known as `message_id`: what a provider made of it on the way out.
+
+        Replies to either id find its thread; what was kept under the other id is joined now.
+        """
+        db_id = message if isinstance(message, int) else reading.number(message, "m")
+        row = (await tx.execute(select(MESSAGE).where(MESSAGE.c.id == db_id))).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no message m{db_id} in this store")
+        await self._learn_own(tx, row.account)
+        key = key_of(message_id)
+        dialect = sqlite if self.db.sqlite else postgresql
+        statement = dialect.insert(ALIAS).values(account=row.account, key=key, message=db_id, message_id=message_id)
+        await tx.execute(statement.on_conflict_do_nothing())
+        facts = facts_of(
+            Message.model_validate_json(row.parsed), guarded=bool(row.account),
+            own=self.own_addresses(row.account), outgoing=row.outgoing,
+        )  # fmt: skip
+        _, voucher = facts.holds[row.message_id_key]
+        hold = Hold(row.cluster, "own", voucher)
+        await self._filing(tx, row.account).regard(row.cluster, owns=hold, key=key)
+
+    async def admit(self, id: str, address: str) -> str:  # noqa: A002
+        """Let somebody into a thread that does not know them; what was kept apart because of it joins now.
+
+        Returns:
+            The id of the thread, after what joined.
+        """
+        await self.open()
+
+        async def work(tx: Tx) -> str:
+            thread = await reading.resolve(tx, id)
+            account = (await tx.execute(select(THREAD.c.account).where(THREAD.c.id == thread))).scalar_one()
+            await self._learn_own(tx, account)
+            await append_event(
+                tx, "thread.admitted", thread=thread, account=account, data={"address": address}, at=self._now()
+            )
+            return f"t{await self._filing(tx, account).regard(thread, knows=[address.casefold()])}"
+
+        return await self.db.run(work)
+
+    async def quarantined(self, *, account: str | None = None, limit: int = 100) -> list[quarantine.Quarantined]:
+        """Mail that could not be filed, oldest first, with the reason."""
+        async with self.reading() as tx:
+            return await quarantine.listed(tx, account=account, limit=limit)
+
+    async def put_aside(self, tx: Tx, arrival: Arrival, reason: BaseException, *, account: str | None) -> Filed:
+        """Put a mail aside that cannot even be prepared, so that its mailbox goes on."""
+        return await quarantine.keep(tx, account or "", arrival, reason, now=self._now())
+
+    async def retry_quarantined(self, id: str) -> Filed:  # noqa: A002
+        """Parse and file a quarantined mail again. When it fails again, it stays, with one attempt more."""
+        await self.open()
+
+        async def work(tx: Tx) -> Filed:
+            account, arrival, attempts = await quarantine.taken_out(tx, id)
+            filed = (await self.file_batch(tx, [arrival], account=account))[0]
+            if filed.why.rule == "quarantined":
+                await quarantine.count_attempts(tx, filed.id, attempts + 1)
+            return filed
+
+        return await self.db.run(work)
+
+    # ---- what agents keep with a thread -----------------------------------------------------------------------------
+
+    async def set_status(self, id: str, status: str) -> None:  # noqa: A002
+        """Set a thread's status: `open`, `closed`, or a word of your own."""
+        await self.open()
+        await self.db.run(lambda tx: editing.set_status(tx, id, status, at=self._now()))
+
+    async def set_labels(self, id: str, *, add: Collection[str] = (), remove: Collection[str] = ()) -> tuple[str, ...]:  # noqa: A002
+        """Add and remove labels; the labels it has now."""
+        await self.open()
+        return await self.db.run(lambda tx: editing.set_labels(tx, id, add=add, remove=remove, at=self._now()))
+
+    async def add_note(self, id: str, text: str, *, agent: str = "") -> None:  # noqa: A002
+        """Leave a note for the other agents; it is never mailed."""
+        await self.open()
+        await self.db.run(lambda tx: editing.add_note(tx, id, text, agent=agent, at=self._now()))
+
+    async def put_data(self, id: str, values: Mapping[str, Any]) -> dict[str, Any]:  # noqa: A002
+        """Set keys of the thread's own JSON object (None removes one); the whole object afterwards."""
+        await self.open()
+        return await self.db.run(lambda tx: editing.put_data(tx, id, values, at=self._now()))
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
@@ -187,3 +307,13 @@ class ThreadStore:
         """One attachment (`"a7"`) with its content."""
         async with self.reading() as tx:
             return await reading.attachment_of(tx, id)
+
+    async def ancestors(self, id: str) -> list[Message]:  # noqa: A002
+        """The messages that this one answers, directly or not, oldest first."""
+        async with self.reading() as tx:
+            return await reading.ancestors_of(tx, id)
+
+    async def explain(self, id: str) -> Why:  # noqa: A002
+        """Why a message stands in its thread: the header or rule, what matched, what was refused, how sure it is."""
+        async with self.reading() as tx:
+            return await explaining.explain(tx, id)

@@ -11,7 +11,7 @@ from ..message.identifiers import is_ours
 from ..message.models import Message
 from ..message.subject import subject_key
 from ..threads.fallback import is_headless
-from ..threads.placement import Facts, atoms_of, facts_of, key_of
+from ..threads.placement import Facts, facts_of, key_of
 from ..threads.tree import written_at
 
 
@@ -50,10 +50,6 @@ class Prepared:
     facts: Facts
     row: dict[str, Any]
     attachments: tuple[dict[str, Any], ...]
-    own: frozenset[str] = frozenset()
-    """The account's own addresses."""
-    own_atoms: frozenset[str] = frozenset()
-    """What they are known by in every thread of the account."""
 
 
 def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: bytes) -> Prepared:
@@ -99,8 +95,7 @@ def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: byt
         {"position": i, "name": a.name, "content_type": a.content_type, "size": a.size}
         for i, a in enumerate(message.attachments)
     )
-    own_atoms = frozenset(atom for address in own for atom in atoms_of(address))
-    return Prepared(arrival, facts, row, attachments, frozenset(own), own_atoms)
+    return Prepared(arrival, facts, row, attachments)
 
 
 def content_key(message: Message) -> str:

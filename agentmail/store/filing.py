@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..threads.fallback import SHORTEST_KEY
 from ..threads.models import Filed, Match, Rejected, Why
-from ..threads.placement import Board, Hold, Link, unknown
+from ..threads.placement import Board, Hold, Link, atoms_of, unknown
 from .arrivals import Prepared
 from .database import Tx
 from .events import append_events
@@ -44,13 +44,16 @@ _CHUNK = 2_000
 class Filing:
     """One batch, in one transaction."""
 
-    def __init__(self, tx: Tx, account: str, batch: Sequence[Prepared], *, now: float) -> None:
+    def __init__(
+        self, tx: Tx, account: str, batch: Sequence[Prepared] = (), *, own: Collection[str], now: float
+    ) -> None:
         self.tx = tx
         self.account = account
         self.batch = batch
+        self.own = own
         self.now = now
         self.postgres = tx.dialect.name == "postgresql"
-        self.board = Board(own=batch[0].own_atoms if batch else frozenset())
+        self.board = Board(own=frozenset(atom for address in own for atom in atoms_of(address)))
         self.stored: dict[str, frozenset[Hold]] = {}
         """Id key -> its holders as they stand in the database."""
         self.known: dict[int, set[str]] = {}
@@ -100,6 +103,26 @@ class Filing:
         await self._locate([(i, int(results[i].id[1:])) for i in range(len(self.batch))])
         return results
 
+    async def regard(self, thread: int, *, knows: Collection[str] = (), owns: Hold | None = None, key: str = "") -> int:
+        """Work out a thread anew that got to know somebody, or owns one more id; where it is now."""
+        await self._lock_threads([thread])
+        thread = self.board.root(thread)
+        if owns is not None:
+            await self._load([key])
+            self.board.hold(key, owns._replace(thread=thread))
+        self.board.know(thread, knows)
+        changed = {key} if key else set()
+        self.board.settle(changed)
+        changed |= await self._let_in(changed)
+        written = await self._write([], changed)
+        if knows:
+            rows = [{"thread": self.board.root(thread), "atom": atom, "name": ""} for atom in sorted(knows)]
+            dialect = postgresql if self.postgres else sqlite
+            await self.tx.execute(dialect.insert(PERSON).on_conflict_do_nothing(), rows)
+        moved = await self._apply_subject_rule([], written)
+        cluster = self.board.root(thread)
+        return moved.get(cluster, self.attached.get(cluster, cluster))
+
     def _twins(self, found: Sequence[object]) -> dict[int, int]:
         """The same mail twice in one batch is one message: arrival -> the earlier one that it is."""
         first: dict[tuple[str, str], int] = {}
@@ -137,7 +160,7 @@ class Filing:
         return Why(rule="new", confidence="certain")
 
     async def _apply_subject_rule(self, fresh: Sequence[int], written: dict[int, tuple[int, int]]) -> dict[int, int]:
-        if not self.account or not (fresh or self.merged):
+        if not self.account:
             return {}
         spans = dict(self.spans)
         for i in fresh:
@@ -147,7 +170,7 @@ class Filing:
                 spans[key] = (min(low, row["at"]), max(high, row["at"]))
         clusters = {cluster for _, cluster in written.values()}
         clusters |= {root for t in self.known if (root := self.board.root(t)) > 0}
-        return await SubjectRule(self.tx, self.account, self.batch[0].own, now=self.now).run(spans, clusters)
+        return await SubjectRule(self.tx, self.account, self.own, now=self.now).run(spans, clusters)
 
     async def _announce(self, fresh: Sequence[int], results: Sequence[Filed]) -> None:
         if self.account:

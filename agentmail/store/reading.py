@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import func, select, tuple_
 
 from ..errors import BadInput, NotFound
 from ..message.models import Address, Attachment, Message
@@ -49,17 +49,14 @@ async def resolve(tx: Tx, id: str) -> int:  # noqa: A002
     return thread
 
 
-async def thread_of(tx: Tx, id: str, *, messages: bool = True) -> Thread:  # noqa: A002
+async def thread_of(tx: Tx, id: str) -> Thread:  # noqa: A002
     """One thread with its messages, oldest first."""
     thread = await resolve(tx, id)
     row = (await tx.execute(select(THREAD).where(THREAD.c.id == thread))).one()
     people = await people_of(tx, [thread])
-    found: tuple[Message, ...] = ()
-    tree: dict[str, str | None] = {}
-    if messages:
-        found, tree = await messages_of(tx, thread)
+    found, tree = await messages_of(tx, thread)
     claim = await _claim(tx, thread)
-    return _thread(row, people.get(thread, ()), messages=found, parents=tree, claimed_parent=claim)
+    return _thread(row, people.get(thread, ()), count=len(found), messages=found, parents=tree, claimed_parent=claim)
 
 
 async def messages_of(tx: Tx, thread: int) -> tuple[tuple[Message, ...], dict[str, str | None]]:
@@ -129,6 +126,21 @@ async def _by_message_id(tx: Tx, message_id: str, account: str | None) -> list[i
     return found or [n for (n,) in await tx.execute(known_as.order_by(ALIAS.c.message).limit(100))]
 
 
+async def ancestors_of(tx: Tx, id: str) -> list[Message]:  # noqa: A002
+    """The messages that this one answers, directly or not, oldest first: parent of parent of …"""
+    row = (await tx.execute(select(MESSAGE.c.thread).where(MESSAGE.c.id == number(id, "m")))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no message {id} in this store")
+    messages, tree = await messages_of(tx, row.thread)
+    by_id = {str(m.id): m for m in messages}
+    line: list[Message] = []
+    at = tree.get(f"m{number(id, 'm')}")
+    while at is not None:
+        line.append(by_id[at])
+        at = tree.get(at)
+    return line[::-1]
+
+
 async def raw_of(tx: Tx, id: str) -> bytes:  # noqa: A002
     """The bytes of a message as they came."""
     row = (await tx.execute(select(RAW.c.data).where(RAW.c.message == number(id, "m")))).one_or_none()
@@ -165,8 +177,15 @@ async def page_of_threads(
         last = (await tx.execute(select(THREAD.c.last_at).where(THREAD.c.id == mark))).scalar_one()
         query = query.where(tuple_(THREAD.c.last_at, THREAD.c.id) < tuple_(last, mark))
     rows = (await tx.execute(query.order_by(THREAD.c.last_at.desc(), THREAD.c.id.desc()).limit(limit))).all()
-    people = await people_of(tx, [r.id for r in rows])
-    return [_thread(row, people.get(row.id, ())) for row in rows]
+    shown = [r.id for r in rows]
+    people = await people_of(tx, shown)
+    hanging = (
+        select(THREAD.c.attached_to, func.sum(THREAD.c.messages))
+        .where(THREAD.c.attached_to.in_(shown))
+        .group_by(THREAD.c.attached_to)
+    )
+    more = {thread: int(count) for thread, count in await tx.execute(hanging)}
+    return [_thread(row, people.get(row.id, ()), count=row.messages + more.get(row.id, 0)) for row in rows]
 
 
 async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, ...]]:
@@ -189,9 +208,9 @@ async def _claim(tx: Tx, thread: int) -> str | None:
     return (await tx.execute(query)).scalar_one_or_none()
 
 
-def _thread(row: Any, people: tuple[Address, ...], **more: Any) -> Thread:
+def _thread(row: Any, people: tuple[Address, ...], *, count: int, **more: Any) -> Thread:
     return Thread(
         id=f"t{row.id}", account=row.account, subject=row.subject, people=people, status=row.status,
-        labels=tuple(row.labels), notes=tuple(row.notes), data=dict(row.data), count=row.messages,
+        labels=tuple(row.labels), notes=tuple(row.notes), data=dict(row.data), count=count,
         started_at=moment(row.first_at), last_at=moment(row.last_at), **more,
     )  # fmt: skip

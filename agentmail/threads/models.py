@@ -39,8 +39,9 @@ class Rejected(Value):
 class Why(Value):
     """Why a message stands where it stands: what `agentmail explain` prints."""
 
-    rule: Literal["new", "ids", "answers", "subject", "kept apart", "duplicate"]
-    """What decided: nothing linked it, an id, the caller's word, the guarded subject rule, the guard, its content."""
+    rule: Literal["new", "ids", "answers", "subject", "kept apart", "duplicate", "quarantined"]
+    """What decided: nothing linked it, an id, the caller's word, the guarded subject rule, the guard, its content.
+    `quarantined`: the database refused it."""
     confidence: Confidence
     matched: tuple[Match, ...] = ()
     rejected: tuple[Rejected, ...] = ()

@@ -1,0 +1,103 @@
+"""Mail that could not be filed: kept with its bytes and the reason, listed, tried again. It never blocks its batch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import DBAPIError
+
+from ..errors import NotFound
+from ..message.parse import parse
+from ..threads.models import Filed, Why
+from ..threads.tree import moment
+from .arrivals import Arrival, Location
+from .database import Tx
+from .tables.threads import QUARANTINE
+
+REFUSED = (DBAPIError, ValueError, OverflowError, UnicodeError)
+"""What a row that no database takes looks like. A lost connection or race is not one of them: see `is_refusal`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """One mail that waits for a better agentmail."""
+
+    id: str
+    """Such as `"q3"`."""
+    account: str
+    reason: str
+    attempts: int
+    at: datetime | None
+    """When it was tried last."""
+    size: int
+
+
+def is_refusal(exc: BaseException) -> bool:
+    """Whether the database refused this row, as against: was busy, or went away."""
+    if not isinstance(exc, DBAPIError):
+        return isinstance(exc, REFUSED)
+    if exc.connection_invalidated:
+        return False
+    state = str(getattr(exc.orig, "sqlstate", "") or "")
+    if state:
+        return state[:2] in {"22", "23", "54"}  # data exception, integrity constraint, program limit exceeded
+    return type(exc).__name__ in {"DataError", "IntegrityError", "InterfaceError", "StatementError"}
+
+
+async def keep(tx: Tx, account: str, arrival: Arrival, exc: BaseException, *, now: float) -> Filed:
+    """Put one mail aside."""
+    reason = f"{type(exc).__name__}: {exc}".partition("\n")[0][:500].replace("\x00", "␀")
+    how = {
+        "location": asdict(arrival.location) if arrival.location else None, "flags": list(arrival.flags),
+        "fresh": arrival.fresh, "outgoing": arrival.outgoing, "answers": arrival.answers,
+        "also_to": list(arrival.also_to),
+    }  # fmt: skip
+    reason = reason.encode("utf-8", "backslashreplace").decode()
+    values = {
+        "account": account,
+        "reason": reason,
+        "arrival": how,
+        "attempts": 1,
+        "at": now,
+        "data": arrival.raw or b"",
+    }
+    result = await tx.execute(insert(QUARANTINE).values(values))
+    key = result.inserted_primary_key
+    return Filed(
+        id=f"q{key[0] if key else 0}", thread="", new=False,
+        why=Why(rule="quarantined", confidence="certain", note=reason),
+    )  # fmt: skip
+
+
+async def listed(tx: Tx, *, account: str | None, limit: int) -> list[Quarantined]:
+    query = select(QUARANTINE).order_by(QUARANTINE.c.id).limit(limit)
+    if account is not None:
+        query = query.where(QUARANTINE.c.account == account)
+    return [
+        Quarantined(f"q{r.id}", r.account, r.reason, r.attempts, moment(r.at), len(r.data))
+        for r in await tx.execute(query)
+    ]
+
+
+async def taken_out(tx: Tx, id: str) -> tuple[str, Arrival, int]:  # noqa: A002
+    """The account, the arrival (parsed anew) and the attempts behind `"q3"`; its row goes with this transaction."""
+    row: Any = None
+    if id[:1] == "q" and id[1:].isascii() and id[1:].isdigit():
+        row = (await tx.execute(select(QUARANTINE).where(QUARANTINE.c.id == int(id[1:])))).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no quarantined mail {id[:80]!r} in this store: ids look like q3")
+    how = row.arrival
+    arrival = Arrival(
+        parse(bytes(row.data)), bytes(row.data), Location(**how["location"]) if how["location"] else None,
+        tuple(how["flags"]), how["fresh"], how["outgoing"], how["answers"], tuple(how["also_to"]),
+    )  # fmt: skip
+    await tx.execute(delete(QUARANTINE).where(QUARANTINE.c.id == row.id))
+    return row.account, arrival, row.attempts
+
+
+async def count_attempts(tx: Tx, id: str, attempts: int) -> None:  # noqa: A002
+    """Remember how often a mail was tried, across rows."""
+    await tx.execute(update(QUARANTINE).where(QUARANTINE.c.id == int(id[1:])).values(attempts=attempts))

@@ -55,10 +55,14 @@ def _plain_lines(text: str) -> list[_Line]:
 def _is_quoted(line: str) -> bool:
     start = line[:4].lstrip(" ")
     if not start.startswith((">", "|")):
-        return False
+        return _INITIALS.match(line) is not None
     if start[0] == "|":
-        return start[:2] == "| " and "|" not in line[4:]
+        return line.strip() == "|" or (start[:2] == "| " and "|" not in line[4:])
     return not start.startswith((">_<", ">:", ">=", ">>="))
+
+
+_INITIALS = re.compile(r"[A-Z]{1,3}>(?: |$)")
+"""Quotes with the writer's initials, as The Bat! writes them."""
 
 
 def _unquoted(line: str) -> str:
@@ -114,9 +118,13 @@ def _without_history(lines: list[_Line]) -> list[_Line]:
                 while position < len(lines) and not lines[position].quoted and lines[position].cited:
                     position += 1
                 continue
-            if behind >= len(lines) or _says_wrote(lines[position : position + length]):
-                kept += [_GAP, _CUT]
-                return kept
+            if _is_sure(lines[position : position + length]):
+                kept.append(_GAP)
+                if any(before.text.strip() for before in kept):
+                    kept.append(_CUT)
+                    return kept
+                position += length  # nothing above it: the answer can only be below
+                continue
         if _begins_original(text) or _header_block(lines, position):
             _drop_divider(kept)
             kept += [_GAP, _CUT]
@@ -142,7 +150,9 @@ _DATE = re.compile(
     r"\b(?:19|20)\d\d\b|\b\d{1,2}[:.h]\d\d\b|\b\d{1,2}[./-]\d{1,2}[./-]\d{2,4}\b|"
     r"\d{4}年|\d{1,2}月\d{1,2}日|\d{1,2}월 ?\d{1,2}일|[٠-٩]{2,4}"
 )
-_COLON_AT_END = re.compile(r"[:：﹕]\s*[*_]*\s*$|写道\s*$")
+_COLON_AT_END = re.compile(r"[:：﹕]\s*[*_]*\s*$|写道\s*$|\s-{2,}$")
+_DATED_START = re.compile(r"^(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?\b.{0,40}?(?:<|\d\d?:\d\d|@)")
+"""Gmail's old form without a verb: "2013/7/20 Ana Ruiz <ana@example.org>"."""
 _OPENS = re.compile(
     r"^(?:on|am|le|el|em|a|il|op|den|på|dne|dnia|w dniu|w wiadomości|pe|mon|tue|wed|thu|fri|sat|sun|at|in|no dia|"
     r"в|у|ב|בתאריך|في|în|την|στις)\b",
@@ -163,6 +173,10 @@ def _attribution(lines: list[_Line], position: int) -> int:
         joined = f"{joined} {text}" if joined else text
         if _COLON_AT_END.search(joined[-8:]):
             return count if _is_attribution(joined) else 0
+        if count == 1 and _DATED_START.match(joined):
+            behind = _next_written(lines, position + 1)
+            if behind < len(lines) and lines[behind].quoted:
+                return 1
         if count == 1 and not (_OPENS.match(joined) or _DATE.search(joined) or _ADDRESS.search(joined)):
             return 0
     return 0
@@ -175,11 +189,10 @@ def _is_attribution(text: str) -> bool:
     return dated and _ADDRESS.search(text) is not None
 
 
-def _says_wrote(lines: list[_Line]) -> bool:
+def _is_sure(lines: list[_Line]) -> bool:
     """Sure enough to cut without quoted lines behind it: a verb of writing, and a date or an address."""
-    text = " ".join(line.text for line in lines)
-    dated = len(_DATE.findall(text[:_MAX_LINE])) > 0
-    return bool(WROTE.search(text[:_MAX_LINE])) and (dated or _ADDRESS.search(text[:_MAX_LINE]) is not None)
+    text = " ".join(line.text for line in lines)[:_MAX_LINE]
+    return bool(WROTE.search(text)) and bool(_DATE.search(text) or _ADDRESS.search(text))
 
 
 _DASHED = re.compile(r"^[*\s]*[-_=~—–]{2,}\s*[>*]*\s*(\S.{2,70}?)\s*[<*]*\s*[-_=~—–:]{1,}[*\s]*$")
@@ -229,7 +242,7 @@ def _header_block(lines: list[_Line], position: int) -> bool:
     return len(found) >= 3 and "from" in found
 
 
-_DIVIDER = re.compile(r"^\s*[*]*[-_=─—]{3,}[*]*\s*$")
+_DIVIDER = re.compile(r"^\s*(?:[*]*[-_=─—~#+*]{2,}[*]*|ᐧ)\s*$")
 
 
 def _drop_divider(kept: list[_Line]) -> None:
@@ -271,12 +284,24 @@ def _unsigned(segment: list[_Line]) -> list[_Line]:
         text = segment[start].text
         if len(text) < 6 and _SIGNATURE_MARK.match(text):
             return segment[:start]
+    for start in range(max(0, last - _MAX_SIGNATURE), last - 1):
+        if _LIST_LINE.match(segment[start].text) and segment[start + 1].text.rstrip().endswith("mailing list"):
+            return _unsigned(segment[:start])
     end = last
-    for start in range(last - 1, max(-1, last - 4), -1):
+    misses = 0
+    for start in range(last - 1, -1, -1):
         text = segment[start].text.strip()
         if text and len(text) < 90 and DEVICE.match(text.lstrip("*_<[( ")):
-            end = start
+            end, misses = start, 0
+        elif text:
+            misses += 1
+        if misses > 1:
+            break
     return segment[:end]
+
+
+_LIST_LINE = re.compile(r"_{30,60}\s*$")
+"""Over the footer that Mailman adds."""
 
 
 def _trimmed(lines: list[_Line]) -> str:

@@ -19,7 +19,7 @@ from ..errors import ConfigurationError
 from ..settings import Account
 
 try:
-    from aiosmtpd.smtp import SMTP as SmtpProtocol
+    from aiosmtpd.smtp import SMTP as SMTPProtocol
     from aiosmtpd.smtp import AuthResult
     from proxyprotocol.sock import SocketInfo
     from pymap.backend.dict import Config as DictConfig
@@ -84,11 +84,7 @@ class EmbeddedMail:
     async def __aenter__(self) -> Self:
         self._config.apply_context()  # a context variable: it must be set in the task that starts the server
         for address, password in self.users.items():
-            identity = Identity(address, self._login, None, frozenset())
-            await identity.set(UserMetadata(self._config, address, password=password))
-            async with identity.new_session() as session:
-                for name in MAILBOXES:
-                    await session.mailbox_set.add_mailbox(name)
+            await self.add_user(address, password)
         imap = IMAPServer(self._login, self._config)
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -121,6 +117,16 @@ class EmbeddedMail:
         if self._connections:
             await asyncio.wait(self._connections)
 
+    async def add_user(self, address: str, password: str) -> None:
+        """One more user, with an empty INBOX, Sent, Drafts, Trash, Junk and Archive."""
+        address = address.lower()
+        self.users[address] = password
+        identity = Identity(address, self._login, None, frozenset())
+        await identity.set(UserMetadata(self._config, address, password=password))
+        async with identity.new_session() as session:
+            for name in MAILBOXES:
+                await session.mailbox_set.add_mailbox(name)
+
     def account(self, address: str, **given: Any) -> Account:
         """The Account of one of its users."""
         return Account(
@@ -150,13 +156,15 @@ class EmbeddedMail:
     # -- SMTP
 
     def _smtp_session(self, loop: asyncio.AbstractEventLoop) -> Any:
-        return SmtpProtocol(
+        return SMTPProtocol(
             self, hostname="localhost", enable_SMTPUTF8=True, data_size_limit=MAX_MESSAGE, auth_require_tls=False,
             authenticator=self._authenticate, tls_context=self._tls, loop=loop,
         )  # fmt: skip
 
     def _authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> Any:
-        known = mechanism in {"LOGIN", "PLAIN"} and self.users.get(data.login.decode().lower()) == data.password.decode()
+        known = (
+            mechanism in {"LOGIN", "PLAIN"} and self.users.get(data.login.decode().lower()) == data.password.decode()
+        )
         return AuthResult(success=known)
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802

@@ -1,0 +1,98 @@
+"""Fixtures: one line puts a test in front of a real server. Servers start when the first test asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from agentmail.settings import Account
+from agentmail.testing import EmbeddedMail, ManualClock
+
+from .servers.dovecot import Dovecot
+from .servers.front import OnDovecot, OnEmbedded, Server
+from .servers.postfix import Postfix
+from .servers.postgres import Postgres
+from .servers.process import missing
+
+S = TypeVar("S", Dovecot, Postfix, Postgres)
+
+
+def _running(server: S) -> Iterator[S]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def dovecot() -> Iterator[Dovecot]:
+    """A real Dovecot."""
+    if not Dovecot.available():
+        missing("Dovecot is not installed: apt-get install dovecot-imapd dovecot-lmtpd")
+    yield from _running(Dovecot())
+
+
+@pytest.fixture(scope="session")
+def postfix(dovecot: Dovecot) -> Iterator[Postfix]:
+    """A real Postfix in front of that Dovecot."""
+    if not Postfix.available():
+        missing("Postfix is not installed: apt-get install postfix")
+    if not Postfix.allowed():
+        missing("Postfix starts as root only")
+    yield from _running(Postfix(dovecot))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL."""
+    if not Postgres.available():
+        missing("PostgreSQL is not installed: apt-get install postgresql")
+    yield from _running(Postgres())
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """A fresh PostgreSQL database."""
+    url = postgres.new_database()
+    yield url
+    postgres.drop(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database of each kind: every test of the store runs on both."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.db'}"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def mail_account(postfix: Postfix) -> Account:
+    """A new user on Dovecot, sending through Postfix."""
+    return postfix.account(postfix.dovecot.new_user("agent"))
+
+
+@pytest.fixture
+async def embedded() -> AsyncIterator[EmbeddedMail]:
+    """The mail server in this process: agent@, billing@ and ana@demo.local, password `demo`."""
+    async with EmbeddedMail(
+        dict.fromkeys(("agent@demo.local", "billing@demo.local", "ana@demo.local"), "demo")
+    ) as mail:
+        yield mail
+
+
+@pytest.fixture(params=["embedded", "dovecot"])
+def any_mail_server(request: pytest.FixtureRequest) -> Server:
+    """Each mail server in turn; `front = await mail_on(any_mail_server, raw, raw)` puts mail into it."""
+    if request.param == "embedded":
+        return OnEmbedded(request.getfixturevalue("embedded"))
+    return OnDovecot(request.getfixturevalue("dovecot"))
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()

@@ -1,0 +1,99 @@
+"""A private PostgreSQL cluster with one database a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from itertools import count
+from pathlib import Path
+
+from .process import free_port, short_directory, spawn, stop, unprivileged
+
+FAST = ["fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=64MB", "max_connections=200",
+        "log_min_messages=warning", "timezone=UTC"]  # fmt: skip
+"""Nothing of it has to survive a power cut."""
+
+
+def binaries() -> Path | None:
+    """Where Debian keeps the newest server's programs; they are not on the PATH."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[4]))
+    return found[-1].parent if found else None
+
+
+class Postgres:
+    """A running cluster. `AGENTMAIL_TEST_POSTGRES=postgresql://owner@host/postgres` uses one that runs already."""
+
+    def __init__(self) -> None:
+        self._names = count(1)
+        self._given = os.environ.get("AGENTMAIL_TEST_POSTGRES", "")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+
+    @staticmethod
+    def available() -> bool:
+        return bool(os.environ.get("AGENTMAIL_TEST_POSTGRES")) or binaries() is not None
+
+    def start(self) -> None:
+        programs = binaries()
+        if self._given:
+            return
+        assert programs is not None
+        user = unprivileged()  # PostgreSQL refuses to run as root
+        self.directory = d = short_directory("pg")
+        if os.getuid() == 0:
+            shutil.chown(d, user.pw_name)
+        d.chmod(0o700)
+        environment = {**os.environ, "HOME": str(d), "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        log = Path(f"{d}.log")
+        initdb = spawn(
+            [str(programs / "initdb"), "-D", f"{d}/data", "-U", "agentmail", "-A", "trust", "-E", "UTF8",
+             "--locale=C.UTF-8", "--no-sync", "--no-instructions"], log, user=user, environment=environment,
+        )  # fmt: skip
+        if initdb.wait(60) != 0:
+            raise RuntimeError(log.read_text(errors="replace")[-2000:])
+        self._port = free_port()
+        self._process = spawn(
+            [str(programs / "postgres"), "-D", f"{d}/data", "-h", "127.0.0.1", "-p", str(self._port), "-k", str(d),
+             *(word for setting in FAST for word in ("-c", setting))], log, user=user, environment=environment,
+        )  # fmt: skip
+        self._log = log
+        end = time.monotonic() + 30
+        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        while subprocess.run(ready, check=False, capture_output=True).returncode:
+            if self._process.poll() is not None or time.monotonic() > end:
+                written = log.read_text(errors="replace")[-2000:]
+                self.stop()
+                raise RuntimeError(f"PostgreSQL did not start\n{written}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            stop(self._process, signal.SIGQUIT)  # at once: the data goes too
+            shutil.rmtree(self.directory, ignore_errors=True)
+            self._log.unlink(missing_ok=True)
+
+    def url(self, database: str = "postgres") -> str:
+        if self._given:
+            return self._given.rpartition("/")[0] + "/" + database
+        return f"postgresql://agentmail@127.0.0.1:{self._port}/{database}"
+
+    def sql(self, statement: str, database: str = "postgres") -> str:
+        """Run a statement as the owner of the cluster; what it returns, without decoration."""
+        command = ["psql", "-q", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", self.url(database), "-c", statement]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{statement}: {done.stderr.strip()}")
+        return done.stdout.strip()
+
+    def new_database(self) -> str:
+        """Make an empty database; its URL."""
+        name = f"t{os.getpid()}_{next(self._names)}"
+        self.sql(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def drop(self, url: str) -> None:
+        """Drop a database, whoever is still connected to it."""
+        self.sql(f"DROP DATABASE IF EXISTS {url.rpartition('/')[2]} WITH (FORCE)")

@@ -210,22 +210,26 @@ def _told(headers: Sequence[tuple[str, str]], text: str) -> Iterator[FailedRecip
         for address in map(_address, value[:_MAX_BYTES].split(",")[:_MAX_RECIPIENTS])
         if address
     ]
-    beside = dict(_addresses_with_reasons(prose))
+    beside: dict[str, str] = {}
+    for address, reason in _addresses_with_reasons(prose):
+        beside.setdefault(address, reason)
     for address in named or beside:
-        reason = beside.get(address.casefold(), "" if named else prose)
-        yield _failed(address, action, on_one_line(reason, 500))
+        reason = beside.get(address.casefold(), "")
+        if len(named or beside) == 1 and not _CODE.search(reason):
+            reason += " " + prose  # one recipient: the code may stand anywhere
+        yield _failed(address, action, on_one_line(reason, 500), reason)
     if named or beside:
         return
     said = _SAID.search(prose)
     if said and _FAILED.search(prose) and (address := _address(said[1])):
-        yield _failed(address, action, on_one_line(prose[said.start() :], 500))
+        yield _failed(address, action, on_one_line(prose[said.start() :], 500), prose)
 
 
-def _failed(address: str, action: str, reason: str) -> FailedRecipient:
+def _failed(address: str, action: str, diagnostic: str, reason: str) -> FailedRecipient:
     code = _CODE.search(reason)
     short = _SMTP_CODE.search(reason)
     status = code[1] if code else f"{short[1]}.0.0" if short else ""
-    return FailedRecipient(email=address, action=action, status=status, diagnostic=reason)
+    return FailedRecipient(email=address, action=action, status=status, diagnostic=diagnostic)
 
 
 def _addresses_with_reasons(prose: str) -> Iterator[tuple[str, str]]:
@@ -234,6 +238,8 @@ def _addresses_with_reasons(prose: str) -> Iterator[tuple[str, str]]:
     reason: list[str] = []
     for line in [*prose.split("\n")[:2_000], "", ""]:
         match = _ALONE.match(line)
+        if match and address and _address(match[1]).casefold() == address.casefold():
+            match = None  # Postfix repeats it inside of what the server said
         if match or (not line.strip() and any(map(str.strip, reason))):
             if address and _FAILED.search(" ".join(reason)):
                 yield address.casefold(), " ".join(reason)

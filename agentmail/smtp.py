@@ -32,8 +32,8 @@ from .settings import Account
 
 State = Literal["sent", "temporary", "permanent", "unknown"]
 Step = Literal["mail", "rcpt", "data", "hook", "body", "dot"]
-BeforeBody = Callable[[], Awaitable[float | None]]
-"""Called when the server said 354. It returns the monotonic time at which the dot may no longer go, or None: stop."""
+BeforeBody = Callable[[], Awaitable[Callable[[], bool] | None]]
+"""Called when the server said 354. It returns what says, just before the dot, whether it may still go; None: stop."""
 
 _PATH = re.compile(r'(?:[^\s"<>\x00-\x20\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")@[^\s"<>@\x00-\x20\x7f]+')
 _BARE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
@@ -203,9 +203,7 @@ class Submitter:
             Unreachable, CertificateRejected, AuthenticationFailed: it did not come to a transaction.
             BadInput: an address cannot be written into an SMTP command.
         """
-        for address in (*envelope.rcpt_to, *([envelope.mail_from] if envelope.mail_from else [])):
-            if not _PATH.fullmatch(address):
-                raise BadInput(f"address {address!r} cannot be written into an SMTP command")
+        check_envelope(envelope)
         async with self._slots:
             while session := self._reusable():
                 outcome = await self._guarded(session, raw, envelope, before_body, submission)
@@ -268,12 +266,12 @@ class Submitter:
                     session.close()
                 return outcome
             step = "hook"
-            deadline = await before_body() if before_body is not None else float("inf")
-            if deadline is None:
+            may_finish = await before_body() if before_body is not None else lambda: True
+            if may_finish is None:
                 return Outcome("temporary", "hook", None, "stopped before the body", refused)
             step = "body"
             await session.write_body(_stuffed(raw))
-            if self._monotonic() >= deadline:
+            if not may_finish():
                 # Paused for longer than the lease: somebody else may have taken over (and may have sent it).
                 return Outcome("temporary", "hook", None, "too late to finish: closed before the final dot", refused)
             step = "dot"
@@ -390,6 +388,15 @@ class Submitter:
         if isinstance(exc, TimeoutError):
             return Unreachable(f"{where} did not answer in time at {step}: check smtp_host, smtp_port and the network")
         return Unreachable(f"{where}: no connection at {step} ({_reason(cause)}): check smtp_host and smtp_port")
+
+
+def check_envelope(envelope: Envelope) -> None:
+    """Raise BadInput for an address that would mean something else as an SMTP command, or nothing at all."""
+    if not envelope.rcpt_to:
+        raise BadInput("a message needs at least one recipient")
+    for address in (*envelope.rcpt_to, *([envelope.mail_from] if envelope.mail_from else [])):
+        if len(address) > 320 or not _PATH.fullmatch(address):
+            raise BadInput(f"address {address[:320]!r} cannot be written into an SMTP command")
 
 
 def _user(account: Account) -> str:

@@ -46,7 +46,7 @@ class ThreadStore:
 
     def __init__(self, url: str, *, clock: Callable[[], datetime] | None = None) -> None:
         self.url = url
-        self.db = Database(url)
+        self.db = Database(url, clock=clock)
         self._clock = clock or _system_clock
         self._secret: bytes | None = None
         self._own: dict[str, frozenset[str]] = {}

@@ -1,0 +1,377 @@
+"""Rows of the outbox: written once, changed by compare-and-set under a lease and an epoch.
+
+Nothing here decides; `agentmail.outbox` draws the states and calls these in the order that makes them safe.
+Every function takes the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Text, and_, bindparam, case, func, insert, or_, select, text, tuple_, update
+
+from ..errors import NotFound
+from .database import Tx
+from .reading import number
+from .tables.outbox import BODY, RECIPIENT, SUBMISSION
+from .tables.threads import ALIAS, LOCATION, MESSAGE
+
+S, R = SUBMISSION.c, RECIPIENT.c
+_COLUMNS = [column for column in SUBMISSION.c if column.name != "digest"]
+
+
+@dataclass(frozen=True, slots=True)
+class RecipientState:
+    """One recipient: `pending`, `sent`, `failed` or `bounced`, with what the server said."""
+
+    address: str
+    state: str = "pending"
+    code: int | None = None
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A row as it stood when it was read."""
+
+    id: int
+    account: str
+    state: str
+    kind: str
+    origin: str
+    agent: str
+    key: str | None
+    message_id: str
+    message: int | None
+    thread: int | None
+    answers: int | None
+    mail_from: str
+    subject: str
+    size: int
+    at_most_once: bool
+    reasons: list[dict[str, Any]]
+    created_at: float
+    next_at: float | None
+    expires_at: float | None
+    attempts: int
+    epoch: int
+    marker_at: float | None
+    looks: int
+    code: int | None
+    error: str
+    reply: str
+    sent_at: float | None
+    copied: bool
+    decision: str
+    decided_by: str
+    decided_at: float | None
+    recipients: tuple[RecipientState, ...] = ()
+
+    @property
+    def pending(self) -> tuple[str, ...]:
+        """Whom the server has not taken yet, and may."""
+        return tuple(r.address for r in self.recipients if r.state == "pending")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What an attempt came to, for one row that this worker holds."""
+
+    id: int
+    epoch: int
+    state: str
+    code: int | None = None
+    error: str = ""
+    reply: str = ""
+    next_at: float | None = None
+    sent_at: float | None = None
+    recipients: Mapping[str, RecipientState] = field(default_factory=dict)
+
+
+async def hold(tx: Tx, *names: str) -> None:
+    """Until the commit, nobody else holds one of these names: what is looked up under it stays true.
+
+    SQLite's BEGIN IMMEDIATE holds everything already.
+    """
+    if tx.dialect.name == "postgresql":
+        for name in sorted(names):
+            await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7))"), {"name": name})
+
+
+async def add(tx: Tx, row: Mapping[str, Any], recipients: Sequence[str], raw: bytes) -> int:
+    """Write a new row, its recipients and its bytes; its number."""
+    id_ = int((await tx.execute(insert(SUBMISSION).values(**row).returning(S.id))).scalar_one())
+    await tx.execute(
+        insert(RECIPIENT),
+        [
+            {"submission": id_, "position": i, "address": a, "state": "pending", "code": None, "text": ""}
+            for i, a in enumerate(recipients)
+        ],
+    )
+    await tx.execute(insert(BODY).values(submission=id_, data=raw))
+    return id_
+
+
+async def read(tx: Tx, ids: Collection[int]) -> list[Submission]:
+    """These rows with their recipients, in order of their ids; fewer when there are fewer."""
+    return await _rows(tx, S.id.in_(sorted(ids)))
+
+
+async def one(tx: Tx, id: str) -> Submission:  # noqa: A002
+    """The row that `"o3"` means. Raises NotFound."""
+    found = await read(tx, [number(id, "o")])
+    if not found:
+        raise NotFound(f"there is no submission {id} in this store")
+    return found[0]
+
+
+async def with_key(tx: Tx, account: str, key: str) -> Submission | None:
+    found = await _rows(tx, and_(S.account == account, S.key == key))
+    return found[0] if found else None
+
+
+async def answer_to(tx: Tx, account: str, message: int) -> tuple[Submission | None, int]:
+    """The newest answer to a message that is not given up, and the next free generation."""
+    found = await _rows(tx, and_(S.account == account, S.answers == message, S.generation.is_not(None)))
+    highest = await tx.execute(select(func.max(S.generation)).where(S.account == account, S.answers == message))
+    top = highest.scalar_one()
+    return (found[-1] if found else None), (0 if top is None else int(top) + 1)
+
+
+async def page(
+    tx: Tx, account: str, *, states: Collection[str] = (), limit: int = 50, before: int | None = None
+) -> list[Submission]:
+    """Newest first."""
+    query = select(S.id).where(S.account == account)
+    if states:
+        query = query.where(S.state.in_(sorted(states)))
+    if before is not None:
+        query = query.where(S.id < before)
+    ids = [int(i) for i in (await tx.execute(query.order_by(S.id.desc()).limit(limit))).scalars()]
+    return (await read(tx, ids))[::-1]
+
+
+async def bodies(tx: Tx, ids: Collection[int]) -> dict[int, bytes]:
+    """The exact bytes."""
+    query = select(BODY.c.submission, BODY.c.data).where(BODY.c.submission.in_(sorted(ids)))
+    return {int(i): bytes(data) for i, data in await tx.execute(query)}
+
+
+async def digest_of(tx: Tx, id_: int) -> str:
+    return str((await tx.execute(select(S.digest).where(S.id == id_))).scalar_one())
+
+
+# -- the worker's writes ----------------------------------------------------------------------------------------------
+
+
+async def claim(
+    tx: Tx, account: str, *, now: float, lease: float, limit: int, ids: Collection[int] = ()
+) -> list[Submission]:
+    """queued -> sending, for rows that are due; each is this caller's until the lease ends. The longest due first.
+
+    `attempts` counts before anything is dialled, so that a message that kills its worker is not tried for ever.
+    """
+    due = select(S.id).where(S.account == account, S.state == "queued", S.next_at <= now)
+    if ids:
+        due = due.where(S.id.in_(sorted(ids)))
+    due = due.order_by(S.next_at, S.id).limit(limit).with_for_update(skip_locked=True)
+    taken = await tx.execute(
+        update(SUBMISSION)
+        .where(S.id.in_(due.scalar_subquery()), S.state == "queued")
+        .values(state="sending", epoch=S.epoch + 1, attempts=S.attempts + 1, next_at=now + lease, marker_at=None)
+        .returning(S.id)
+    )
+    return await read(tx, [int(i) for i in taken.scalars()])
+
+
+async def renew(tx: Tx, held: Iterable[tuple[int, int]], *, until: float) -> set[int]:
+    """Move the end of the leases; which of them are still held."""
+    return await _held(tx, held, next_at=until)
+
+
+async def mark(tx: Tx, held: Iterable[tuple[int, int]], *, now: float, until: float) -> set[int]:
+    """The bodies are about to go. Which of them may: a row that is missing was taken over."""
+    return await _held(tx, held, S.next_at > now, marker_at=now, next_at=until)
+
+
+async def _held(tx: Tx, held: Iterable[tuple[int, int]], *more: Any, **values: Any) -> set[int]:
+    pairs = sorted(held)
+    done = await tx.execute(
+        update(SUBMISSION)
+        .where(tuple_(S.id, S.epoch).in_(pairs), S.state == "sending", *more)
+        .values(**values)
+        .returning(S.id)
+    )
+    return {int(i) for i in done.scalars()}
+
+
+_STATE = bindparam("b_state", type_=Text)
+_SETTLE = (
+    update(SUBMISSION)
+    .where(
+        S.id == bindparam("b_id"),
+        # A reply of 250 is knowledge, and outlives the lease: it keeps others from sending the mail again.
+        or_(
+            and_(S.state == "sending", S.epoch == bindparam("b_epoch")),
+            and_(_STATE == "sent", S.state.in_(("unknown", "queued"))),
+        ),
+    )
+    .values(
+        state=_STATE, code=bindparam("b_code"), error=bindparam("b_error"), reply=bindparam("b_reply"),
+        next_at=bindparam("b_next_at"), sent_at=bindparam("b_sent_at"),
+        marker_at=case((_STATE == "queued", None), else_=S.marker_at),
+        # A failed reply leaves room for another one.
+        generation=case((_STATE == "failed", None), else_=S.generation),
+    )
+)  # fmt: skip
+
+
+async def settle(tx: Tx, results: Sequence[Result]) -> None:
+    """Write how attempts ended. A row that somebody else took over meanwhile stays theirs."""
+    await tx.execute(
+        _SETTLE,
+        [
+            {f"b_{name}": getattr(r, name)
+             for name in ("id", "epoch", "state", "code", "error", "reply", "next_at", "sent_at")}
+            for r in results
+        ],
+    )  # fmt: skip
+    changed = [
+        {"b_id": r.id, "b_address": s.address, "b_state": s.state, "b_code": s.code, "b_text": s.text}
+        for r in results
+        for s in r.recipients.values()
+    ]
+    if changed:
+        await tx.execute(
+            update(RECIPIENT)
+            .where(R.submission == bindparam("b_id"), R.address == bindparam("b_address"), R.state == "pending")
+            .values(state=bindparam("b_state"), code=bindparam("b_code"), text=bindparam("b_text")),
+            changed,
+        )
+
+
+async def change(tx: Tx, id_: int, *, states: Collection[str], epoch: int | None = None, **values: Any) -> bool:
+    """Compare and set outside of an attempt; False when the row is in no such state (any more)."""
+    query = update(SUBMISSION).where(S.id == id_, S.state.in_(sorted(states)))
+    if epoch is not None:
+        query = query.where(S.epoch == epoch)
+    return (await tx.execute(query.values(epoch=S.epoch + 1, **values))).rowcount == 1
+
+
+async def set_recipients(tx: Tx, id_: int, state: str, *, of: str = "pending") -> None:
+    await tx.execute(update(RECIPIENT).where(R.submission == id_, R.state == of).values(state=state))
+
+
+# -- after a crash ----------------------------------------------------------------------------------------------------
+
+
+async def take_abandoned(tx: Tx, account: str, *, now: float) -> tuple[list[int], list[int]]:
+    """Rows in `sending` whose lease ended: back to queued, or unknown when the marker was set. (queued, unknown)"""
+    ended = and_(S.account == account, S.state == "sending", S.next_at <= now)
+    known = await tx.execute(
+        update(SUBMISSION)
+        .where(ended, S.marker_at.is_(None))
+        .values(state="queued", epoch=S.epoch + 1, next_at=now, error="its worker vanished before the body went")
+        .returning(S.id)
+    )
+    queued = [int(i) for i in known.scalars()]
+    lost = await tx.execute(
+        update(SUBMISSION)
+        .where(ended, S.marker_at.is_not(None))
+        .values(state="unknown", epoch=S.epoch + 1, next_at=now, looks=0,
+                error="its worker vanished while the body went: it may have been sent")
+        .returning(S.id)
+    )  # fmt: skip
+    return queued, [int(i) for i in lost.scalars()]
+
+
+async def take_unknown(
+    tx: Tx, account: str, *, now: float, again: float, limit: int = 20, ids: Collection[int] = ()
+) -> list[Submission]:
+    """Unknown rows whose next look is due. They are this caller's for `again` seconds."""
+    due = select(S.id).where(S.account == account, S.state == "unknown", S.next_at <= now)
+    if ids:
+        due = due.where(S.id.in_(sorted(ids)))
+    due = due.order_by(S.next_at, S.id).limit(limit).with_for_update(skip_locked=True)
+    taken = await tx.execute(
+        update(SUBMISSION)
+        .where(S.id.in_(due.scalar_subquery()), S.state == "unknown")
+        .values(epoch=S.epoch + 1, next_at=now + again)
+        .returning(S.id)
+    )
+    return await read(tx, [int(i) for i in taken.scalars()])
+
+
+async def take_expired(tx: Tx, account: str, *, now: float) -> list[int]:
+    """Queued for too long: failed."""
+    done = await tx.execute(
+        update(SUBMISSION)
+        .where(S.account == account, S.state == "queued", S.expires_at <= now, S.next_at <= now)
+        .values(state="failed", epoch=S.epoch + 1, generation=None, next_at=None,
+                error=case((S.error == "", "expired"), else_="expired; the last error: " + S.error))
+        .returning(S.id)
+    )  # fmt: skip
+    ids = [int(i) for i in done.scalars()]
+    if ids:
+        await tx.execute(
+            update(RECIPIENT).where(R.submission.in_(ids), R.state == "pending").values(state="failed", text="expired")
+        )
+    return ids
+
+
+async def next_due(tx: Tx, account: str) -> float | None:
+    """When something is due next; None when nothing is."""
+    waiting = S.state.in_(("queued", "sending", "unknown"))
+    query = select(func.min(S.next_at)).where(S.account == account, waiting, S.next_at.is_not(None))
+    found = (await tx.execute(query)).scalar_one()
+    return None if found is None else float(found)
+
+
+async def has_copy(tx: Tx, message: int | None) -> bool:
+    """Whether the receiving side has seen our own message on the server: in Sent, or a copy to ourselves."""
+    if message is None:
+        return False
+    return (await tx.execute(select(LOCATION.c.uid).where(LOCATION.c.message == message).limit(1))).first() is not None
+
+
+# -- bounces ----------------------------------------------------------------------------------------------------------
+
+
+async def sent_under(tx: Tx, account: str, message_ids: Collection[str], *, since: float) -> Submission | None:
+    """The submission that went out under one of these Message-IDs, ours or the one a rewriter gave it."""
+    if not message_ids:
+        return None
+    known_as = select(ALIAS.c.message).where(ALIAS.c.account == account, ALIAS.c.message_id.in_(sorted(message_ids)))
+    named = or_(S.message_id.in_(sorted(message_ids)), S.message.in_(known_as.scalar_subquery()))
+    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), S.created_at >= since))
+    return found[0] if found else None
+
+
+async def bounce(tx: Tx, id_: int, address: str, *, code: str, text: str) -> bool:
+    """Mark a recipient as bounced; False when we never sent to it, or it is marked already."""
+    done = await tx.execute(
+        update(RECIPIENT)
+        .where(R.submission == id_, func.lower(R.address) == address.casefold(), R.state.in_(("sent", "pending")))
+        .values(state="bounced", text=f"{code} {text}".strip()[:500])
+    )
+    return done.rowcount > 0
+
+
+async def _rows(tx: Tx, which: Any) -> list[Submission]:
+    query = (
+        select(*_COLUMNS, MESSAGE.c.thread).outerjoin(MESSAGE, MESSAGE.c.id == S.message).where(which).order_by(S.id)
+    )
+    rows = (await tx.execute(query)).all()
+    people: dict[int, list[RecipientState]] = {}
+    if rows:
+        wanted = select(RECIPIENT).where(R.submission.in_([r.id for r in rows])).order_by(R.submission, R.position)
+        for r in await tx.execute(wanted):
+            people.setdefault(r.submission, []).append(RecipientState(r.address, r.state, r.code, r.text))
+    found = []
+    for r in rows:
+        values = r._asdict()
+        values.pop("generation")
+        found.append(Submission(**values, recipients=tuple(people.get(r.id, ()))))
+    return found

@@ -13,14 +13,13 @@ import ssl
 from argparse import Namespace
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ..errors import ConfigurationError
 from ..settings import Account
 
 try:
-    from aiosmtpd.smtp import SMTP as SMTPProtocol
-    from aiosmtpd.smtp import AuthResult
+    import aiosmtpd.smtp as smtp_server
     from proxyprotocol.sock import SocketInfo
     from pymap.backend.dict import Config as DictConfig
     from pymap.backend.dict import Identity, Login
@@ -44,7 +43,9 @@ logging.getLogger("mail.log").setLevel(logging.ERROR)
 
 # pymap builds its MailboxData by name, so its two defects are mended in the class and not in a subclass of ours.
 # 1. Stock permanent flags lack "\*": a client's keywords are dropped without a word.
-MailboxData.permanent_flags = property(lambda _: (get_system_flags() - {Recent}) | {Wildcard})
+MailboxData.permanent_flags = property(  # type: ignore[method-assign,assignment]
+    lambda _: (get_system_flags() - {Recent}) | {Wildcard}
+)
 _update_selected = MailboxData.update_selected
 
 
@@ -54,18 +55,27 @@ async def _update_at_once(self: Any, selected: Any, *, wait_on: Any = None) -> A
     return await _update_selected(self, selected, wait_on=None if pending else wait_on)
 
 
-MailboxData.update_selected = _update_at_once
+MailboxData.update_selected = _update_at_once  # type: ignore[method-assign]
 
 
-class _Config(DictConfig):  # type: ignore[misc]
+class _Config(DictConfig):
     # Stock: socket.getfqdn(), a blocking DNS question in the event loop, for every connection.
     greeting = b"agentmail embedded IMAP ready"
+
+
+class Accepted(NamedTuple):
+    """What the SMTP server said 250 to: the envelope, and the bytes as they came over the wire."""
+
+    mail_from: str
+    rcpt_to: tuple[str, ...]
+    raw: bytes
 
 
 class EmbeddedMail:
     """`async with EmbeddedMail({"agent@demo.local": "demo"}) as mail:` with IMAP and SMTP for those users.
 
     Mail to an address that is no user is refused with 550. Everything is in memory and gone at the end.
+    Use it in the event loop that it was started in; clients may be anywhere on this machine.
     """
 
     host = "127.0.0.1"
@@ -73,7 +83,12 @@ class EmbeddedMail:
     def __init__(self, users: Mapping[str, str], *, tls: ssl.SSLContext | None = None) -> None:
         self.users = {address.lower(): password for address, password in users.items()}
         self._tls = tls
+        self.accepted: list[Accepted] = []
+        """Every submission, in order."""
+        self.answers: dict[str, str] = {}
+        """What SMTP says to a recipient instead of 250: `{"full@demo.local": "452 4.2.2 mailbox full"}`."""
         self._connections: set[asyncio.Task[Any]] = set()
+        self._sessions: set[_Session] = set()
         self._config = _Config(
             Namespace(passlib_cfg=None, proxy_protocol=None), host=None, port=0, demo_data=False, demo_user="",
             demo_password="", ssl_context=tls, tls_enabled=tls is not None, invalid_user_sleep=0.0,
@@ -94,7 +109,7 @@ class EmbeddedMail:
             self._connections.add(task)
             try:
                 await imap(reader, writer, SocketInfo.get(writer, None, unique_id=os.urandom(8)))
-            except (asyncio.CancelledError, ConnectionError):
+            except (asyncio.CancelledError, OSError):
                 pass  # the server is closing, or the client went away
             finally:
                 self._connections.discard(task)
@@ -114,8 +129,14 @@ class EmbeddedMail:
         self._smtp.close()
         for task in list(self._connections):
             task.cancel()
+        for session in list(self._sessions):
+            session.abort()
         if self._connections:
             await asyncio.wait(self._connections)
+        # The rest ends in the loop's next turns: SMTP sessions at connection_lost(), and the task that pymap leaves
+        # behind when it is cancelled inside IDLE.
+        for _ in range(10):
+            await asyncio.sleep(0)
 
     async def add_user(self, address: str, password: str) -> None:
         """One more user, with an empty INBOX, Sent, Drafts, Trash, Junk and Archive."""
@@ -153,28 +174,52 @@ class EmbeddedMail:
         box = await self.mailbox(address, mailbox)
         return [bytes(m._content) async for m in box.messages()]  # noqa: SLF001 - the only whole copy
 
-    # -- SMTP
+    # -- SMTP: aiosmtpd calls these by name
 
-    def _smtp_session(self, loop: asyncio.AbstractEventLoop) -> Any:
-        return SMTPProtocol(
-            self, hostname="localhost", enable_SMTPUTF8=True, data_size_limit=MAX_MESSAGE, auth_require_tls=False,
-            authenticator=self._authenticate, tls_context=self._tls, loop=loop,
+    def _smtp_session(self, loop: asyncio.AbstractEventLoop) -> _Session:
+        return _Session(
+            self._sessions, self, hostname="localhost", enable_SMTPUTF8=True, data_size_limit=MAX_MESSAGE,
+            auth_require_tls=False, authenticator=self._authenticate, tls_context=self._tls, loop=loop,
         )  # fmt: skip
 
     def _authenticate(self, server: Any, session: Any, envelope: Any, mechanism: str, data: Any) -> Any:
         known = (
             mechanism in {"LOGIN", "PLAIN"} and self.users.get(data.login.decode().lower()) == data.password.decode()
         )
-        return AuthResult(success=known)
+        return smtp_server.AuthResult(success=known, handled=False)  # stock True: a failure is never answered
 
     async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802
+        if address.lower() in self.answers:
+            return self.answers[address.lower()]
         if address.lower() not in self.users:
             return "550 5.1.1 no such user here"
         envelope.rcpt_tos.append(address.lower())
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
-        trace = f"Return-Path: <{envelope.mail_from or ''}>\r\n".encode()
+        sender = envelope.mail_from or ""
+        self.accepted.append(Accepted(sender, tuple(envelope.rcpt_tos), envelope.original_content))
         for address in envelope.rcpt_tos:
-            await self.deliver(address, trace + envelope.original_content)
+            # as a server does at final delivery (RFC 5321 4.4)
+            await self.deliver(address, f"Return-Path: <{sender}>\r\n".encode() + envelope.original_content)
         return "250 2.0.0 OK: delivered"
+
+
+class _Session(smtp_server.SMTP):
+    """One SMTP connection that knows how to end: closing an asyncio server leaves its connections open."""
+
+    def __init__(self, sessions: set[_Session], handler: EmbeddedMail, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._sessions = sessions
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._sessions.add(self)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._sessions.discard(self)
+        super().connection_lost(error)
+
+    def abort(self) -> None:
+        if isinstance(self.transport, asyncio.WriteTransport):
+            self.transport.abort()

@@ -19,14 +19,15 @@ from ..errors import NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
-from . import editing, explaining, quarantine, reading, schema
+from . import editing, explaining, quarantine, reading, schema, search
 from .arrivals import Arrival, Location, Prepared, prepare
 from .database import Database, Tx
 from .events import append_event
 from .filing import Filing
+from .search import Hit
 from .tables.threads import ACCOUNT, ALIAS, INFO, MESSAGE, THREAD
 
-__all__ = ["Arrival", "Filed", "Location", "Thread", "ThreadStore", "Tx", "Why"]
+__all__ = ["Arrival", "Filed", "Hit", "Location", "Thread", "ThreadStore", "Tx", "Why"]
 
 
 def _system_clock() -> datetime:
@@ -292,6 +293,20 @@ class ThreadStore:
         """A page of threads by last activity, newest first, without messages. `after`: last id of the page before."""
         async with self.reading() as tx:
             return await reading.page_of_threads(tx, status=status, account=account, limit=limit, after=after)
+
+    async def search(
+        self, q: str, limit: int = 20, after: str | None = None, *, account: str | None = None
+    ) -> list[Hit]:
+        """Messages by their words, newest first. `after`: the last id of the page before.
+
+        Words are all looked for, wherever they stand; `"a phrase"`, `-word`, `word*`, `from: to: subject: label:
+        has:attachment before: after:`. Case and accents make no difference.
+
+        Raises:
+            BadInput: the query asks for nothing, or a date in it is none. No text is a syntax error.
+        """
+        async with self.reading() as tx:
+            return await search.find(tx, q, limit=limit, after=after, account=account)
 
     async def message(self, id: str, account: str | None = None) -> Message:  # noqa: A002
         """One message, by our id (`"m45"`) or by its Message-ID (the first one filed, when several carry it)."""

@@ -13,6 +13,7 @@ from ..message.subject import subject_key
 from ..threads.fallback import is_headless
 from ..threads.placement import Facts, facts_of, key_of
 from ..threads.tree import written_at
+from .words import IndexText, index_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Prepared:
     facts: Facts
     row: dict[str, Any]
     attachments: tuple[dict[str, Any], ...]
+    words: IndexText
+    """What search finds it by."""
 
 
 def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: bytes) -> Prepared:
@@ -71,7 +74,7 @@ def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: byt
         also_to=arrival.also_to,
     )  # fmt: skip
     raw = arrival.raw
-    row = {
+    row: dict[str, Any] = {
         "account": account,
         "message_id": message.message_id,
         "message_id_key": key_of(message.message_id) if message.message_id else "",
@@ -95,7 +98,7 @@ def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: byt
         {"position": i, "name": a.name, "content_type": a.content_type, "size": a.size}
         for i, a in enumerate(message.attachments)
     )
-    return Prepared(arrival, facts, row, attachments)
+    return Prepared(arrival, facts, row, attachments, index_text(message))
 
 
 def content_key(message: Message) -> str:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Literal, TypeVar
 
-from sqlalchemy import and_, func, insert, or_, select, text, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..threads.fallback import SHORTEST_KEY
@@ -21,6 +21,7 @@ from .arrivals import Prepared
 from .database import Tx
 from .events import append_events
 from .merging import absorb
+from .search import index
 from .subjects import Span, SubjectRule
 from .tables.threads import (
     APART,
@@ -240,7 +241,9 @@ class Filing:
         for holders in self.board.holders.values():
             for hold in holders:
                 asked.update(a for a in hold.voucher[1:].split("\n") if a)
-        threads = sorted({self.board.root(t) for t in self.known})
+        threads = sorted(
+            set(self.known) - self.redirected
+        )  # also those that this batch joins: their rows are still there
         for some in _chunks(threads):
             for atoms in _chunks(sorted(asked)):
                 query = select(PERSON.c.thread, PERSON.c.atom).where(
@@ -372,6 +375,7 @@ class Filing:
         attachments = [{"message": name[i], **a} for i in fresh for a in self.batch[i].attachments]
         if attachments:
             await self.tx.execute(insert(ATTACHMENT), attachments)
+        await index(self.tx, self.account, ((name[i], self.batch[i].row["at"], self.batch[i].words) for i in fresh))
         await self._update_threads(by_cluster, set(thread_ids.values()))
         await self._write_people(fresh, cluster)
         await self._write_holders(changed, thread_ids)
@@ -404,20 +408,31 @@ class Filing:
             await self.tx.execute(insert(THREAD), rows)
 
     async def _update_threads(self, by_cluster: dict[int, list[dict[str, Any]]], new: set[int]) -> None:
+        rows, bumped = [], []
         for thread in sorted(set(by_cluster) - new):
             messages = by_cluster[thread]
             oldest = min(messages, key=lambda m: (m["at"], m["content_key"]))
-            first, last = oldest["at"], max(m["at"] for m in messages)
-            statement = (
-                update(THREAD)
-                .where(THREAD.c.id == thread)
-                .values(
-                    messages=THREAD.c.messages + len(messages), last_at=_greatest(THREAD.c.last_at, last, self.postgres)
-                )
-            )
-            await self.tx.execute(statement)
-            older = update(THREAD).where(THREAD.c.id == thread, THREAD.c.first_at > first)
-            await self.tx.execute(older.values(first_at=first, subject=oldest["subject"]))
+            last = max(m["at"] for m in messages)
+            rows.append({
+                "which": thread, "more": len(messages), "first": oldest["at"], "last": last, "about": oldest["subject"],
+            })  # fmt: skip
+            if thread in self.attached:
+                bumped.append({"which": self.attached[thread], "last": last})
+        T, lower = THREAD.c, func.least if self.postgres else func.min  # noqa: N806
+        first: Any = bindparam("first")
+        last_: Any = bindparam("last")
+        newest = (func.greatest if self.postgres else func.max)(T.last_at, last_)
+        here = update(THREAD).where(T.id == bindparam("which"))
+        if rows:
+            await self.tx.execute(
+                here.values(
+                    messages=T.messages + bindparam("more"), last_at=newest, first_at=lower(T.first_at, first),
+                    subject=case((T.first_at > first, bindparam("about")), else_=T.subject),
+                ),
+                rows,
+            )  # fmt: skip
+        if bumped:
+            await self.tx.execute(here.values(last_at=newest), bumped)
 
     async def _merge(self) -> None:
         """Carry out the joins of threads that exist. Old ids stay as signposts."""
@@ -518,16 +533,11 @@ class Filing:
             self.refused.append(named)
             for atom in named.missing:
                 links[named.target, atom, named.claimant, named.key] = None
-        if not links:
-            return
-        query = select(APART.c.target, APART.c.atom, APART.c.claimant, APART.c.key).where(
-            APART.c.account == self.account, APART.c.claimant.in_(sorted({c for _, _, c, _ in links}))
-        )
-        there = {tuple(row) for row in await self.tx.execute(query)}
+        for some in _chunks(sorted(changed)):
+            await self.tx.execute(delete(APART).where(APART.c.account == self.account, APART.c.key.in_(some)))
         rows = [
             {"account": self.account, "target": target, "atom": atom, "claimant": claimant, "key": key}
             for target, atom, claimant, key in links
-            if (target, atom, claimant, key) not in there
         ]
         if rows:
             await self.tx.execute(insert(APART), rows)
@@ -543,10 +553,6 @@ class Filing:
         if rows:
             dialect = postgresql if self.postgres else sqlite
             await self.tx.execute(dialect.insert(LOCATION).on_conflict_do_nothing(), rows)
-
-
-def _greatest(column: Any, value: float, postgres: bool) -> Any:
-    return func.greatest(column, value) if postgres else func.max(column, value)
 
 
 def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -1,0 +1,151 @@
+"""Parsing ahead in processes of its own, while the store writes: each takes about half of an import's time.
+
+The workers are plain child processes that read batches from their standard input. They end when it does, so that a
+parent that is killed leaves nothing behind. Not `multiprocessing`: that would run the main module of whoever calls us
+once more in each child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import IO, Any
+
+from ..errors import AgentMailError
+from ..message.models import Message
+from ..message.parse import parse
+from ..store.arrivals import Arrival, Prepared, prepare
+from .reading import Found, Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a batch is prepared with."""
+
+    account: str
+    own: frozenset[str]
+    secret: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """Messages that are ready to be filed."""
+
+    prepared: list[Prepared]
+    defective: int
+    """How many of them have defects."""
+    unreadable: list[Unreadable]
+    """What no database can hold."""
+    bytes: int
+
+
+def prepare_batch(found: Sequence[Found], terms: Terms) -> Batch:
+    """Parse, and work out all that needs no database."""
+    batch = Batch([], 0, [], 0)
+    for one in found:
+        message = parse(one.raw)
+        batch.bytes += len(one.raw)
+        arrival = Arrival(message, one.raw, fresh=False)
+        try:
+            ready = prepare(arrival, account=terms.account, own=terms.own, secret=terms.secret)
+        except ValueError as exc:
+            batch.unreadable.append(Unreadable(one.source, str(exc)))
+            continue
+        # Filing needs the row, not the parsed values; leaving them behind makes the way between processes cheap.
+        ready.arrival = Arrival(Message.model_construct(subject=message.subject), one.raw, fresh=False)
+        batch.prepared.append(ready)
+        batch.defective += bool(message.defects)
+    return batch
+
+
+class Worker:
+    """One process that prepares batches, one after the other."""
+
+    def __init__(self, terms: Terms) -> None:
+        # The child gets our module path and nothing from the current directory: that may be an archive of strangers.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from agentmail.archive.ahead import serve; serve()"
+        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and our own words
+            [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="agentmail-import")
+        self._terms = terms
+
+    def prepare(self, found: Sequence[Found]) -> asyncio.Future[Batch]:
+        """Hand a batch to the process; batches are worked on in the order they were handed over."""
+        return asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, found)
+
+    def _exchange(self, found: Sequence[Found]) -> Batch:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            _send(self._process.stdin, (found, self._terms))
+            answer = _receive(self._process.stdout)
+        except (OSError, EOFError, ValueError) as exc:
+            raise AgentMailError(
+                f"a parsing process ended early (exit status {self._process.poll()}); what was filed stays filed: "
+                "run the import again"
+            ) from exc
+        if isinstance(answer, BaseException):
+            raise answer
+        batch: Batch = answer
+        return batch
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                try:
+                    pipe.close()
+                except OSError:  # what was buffered for the dead child
+                    continue
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def serve() -> None:
+    """The child's main loop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes our input
+    gc.freeze()
+    source = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a stray print must not end up between two answers
+    while True:
+        try:
+            found, terms = _receive(source)
+        except EOFError:
+            return
+        answer: Batch | Exception
+        try:
+            answer = prepare_batch(found, terms)
+        except Exception as exc:  # noqa: BLE001  it is raised in the parent
+            answer = exc
+        try:
+            _send(answers, answer)
+        except BrokenPipeError:
+            return
+
+
+def _send(pipe: IO[bytes], value: Any) -> None:
+    data = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+    pipe.write(len(data).to_bytes(8, "big"))
+    pipe.write(data)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> Any:
+    head = pipe.read(8)
+    if len(head) < 8:
+        raise EOFError
+    size = int.from_bytes(head, "big")
+    data = pipe.read(size)
+    if len(data) < size:
+        raise EOFError
+    return pickle.loads(data)  # noqa: S301  from our own child, over a pipe that nobody else holds

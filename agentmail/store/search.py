@@ -1,0 +1,198 @@
+"""Full-text search: one query language, FTS5 or tsvector behind it, the newest hits first.
+
+The index is written in the transaction that files the message. Which words a message has is decided in
+`store.words`, what a query means in `store.queries`; here are only the two databases.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select, text
+
+from ..errors import BadInput, NotFound
+from ..message.models import Address, Value
+from ..threads.tree import moment
+from . import queries
+from .database import Tx
+from .queries import Query, message_at, parse_query, place
+from .reading import number
+from .tables.threads import MESSAGE
+from .words import IndexText, normalised, tsvector
+
+_SNIPPET = 160
+"""Characters."""
+
+
+_INSERT_POSTGRES = text(
+    "INSERT INTO search (place, message, account, words) "
+    "VALUES (:place, :message, :account, CAST(CAST(:words AS text) AS tsvector))"
+)
+_INSERT_SQLITE = text(
+    "INSERT INTO search (rowid, subject, sender, recipients, body, marks) "
+    "VALUES (:place, :subject, :sender, :recipients, :body, :marks)"
+)
+_DELETE_SQLITE = text(  # a contentless table knows no words of a row: it is told them (FTS5 documentation, 6.7)
+    "INSERT INTO search (search, rowid, subject, sender, recipients, body, marks) "
+    "VALUES ('delete', :place, :subject, :sender, :recipients, :body, :marks)"
+)
+
+
+class Hit(Value):
+    """One message that a search found."""
+
+    id: str
+    """The message, such as `"m45"`."""
+    thread: str
+    subject: str = ""
+    sender: Address | None = None
+    at: datetime | None = None
+    """When it was written, as far as its date is believed; what results are sorted by."""
+    snippet: str = ""
+    """The text around the first word that was found, on one line. Plain text: nothing in it is marked."""
+
+
+def account_mark(account: str) -> str:
+    """The word that all messages of an account have in the index."""
+    return "\ue000c" + hashlib.sha256(account.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+
+
+async def index(tx: Tx, account: str, rows: Iterable[tuple[int, float, IndexText]]) -> None:
+    """Make messages findable: (id, time, words) of each."""
+    if tx.dialect.name == "postgresql":
+        values: list[dict[str, Any]] = [
+            {"place": place(at, id_), "message": id_, "account": account, "words": tsvector(words)}
+            for id_, at, words in rows
+        ]
+        if values:
+            await tx.execute(_INSERT_POSTGRES, values)
+        return
+    # In the order of the row numbers: FTS5 writes out a segment each time one is lower than the one before.
+    values = sorted((_fts_row(account, *row) for row in rows), key=lambda v: v["place"])
+    if values:
+        await tx.execute(_INSERT_SQLITE, values)
+
+
+async def unindex(tx: Tx, rows: Iterable[tuple[str, int, float, IndexText]]) -> None:
+    """Take messages out of the index: (account, id, time, words) of each, exactly as they went in."""
+    values = sorted((_fts_row(*row) for row in rows), key=lambda v: v["place"])
+    if not values:
+        return
+    if tx.dialect.name == "postgresql":
+        await tx.execute(text("DELETE FROM search WHERE place = :place"), [{"place": v["place"]} for v in values])
+    else:
+        await tx.execute(_DELETE_SQLITE, values)
+
+
+def _fts_row(account: str, id_: int, at: float, words: IndexText) -> dict[str, Any]:
+    return {
+        "place": place(at, id_), "subject": words.subject, "sender": words.sender, "recipients": words.recipients,
+        "body": words.body, "marks": f"{words.marks} {account_mark(account)}",
+    }  # fmt: skip
+
+
+async def find(tx: Tx, q: str, *, limit: int, after: str | None, account: str | None) -> list[Hit]:
+    """A page of hits, newest first. `after` is the last id of the page before."""
+    if not 1 <= limit <= 1_000:
+        raise BadInput(f"limit is {limit}: a page holds 1 to 1000 hits")
+    query = parse_query(q)
+    low, high = queries.bounds(query)
+    if after is not None:
+        high = min(high, await _place_of(tx, after))
+    postgres = tx.dialect.name == "postgresql"
+    sql, values = (_postgres if postgres else _sqlite)(query, account)
+    for i, (label, negative) in enumerate(query.labels):
+        sql += _labelled(f"label{i}", negative=negative, postgres=postgres)
+        values[f"label{i}"], values[f"label{i}folded"] = label, label.casefold()
+    key = "place" if postgres else "rowid"
+    sql += f" AND s.{key} >= :low AND s.{key} < :high ORDER BY s.{key} DESC LIMIT :limit"
+    found = await tx.execute(text(sql), {**values, "low": low, "high": high, "limit": limit})
+    ids = [message_at(p) for (p,) in found]
+    return await _hits(tx, ids, query)
+
+
+def _sqlite(query: Query, account: str | None) -> tuple[str, dict[str, Any]]:
+    marks = () if account is None else (account_mark(account),)
+    return "SELECT s.rowid FROM search AS s WHERE s.search MATCH :match", {"match": queries.fts5(query, *marks)}
+
+
+def _postgres(query: Query, account: str | None) -> tuple[str, dict[str, Any]]:
+    sql, values = "SELECT s.place FROM search AS s WHERE TRUE", {}
+    if account is not None:
+        sql += " AND s.account = :account"
+        values["account"] = account
+    if (match := queries.tsquery(query)) is not None:
+        sql += " AND s.words @@ CAST(CAST(:match AS text) AS tsquery)"
+        values["match"] = match
+    return sql, values
+
+
+def _labelled(name: str, *, negative: bool, postgres: bool) -> str:
+    here = "s.message" if postgres else f"(s.rowid & {2**29 - 1})"
+    each = "json_array_elements_text(t.labels) AS l(value)" if postgres else "json_each(t.labels) AS l"
+    return (  # every part of it is ours; the label is a parameter
+        f" AND {'NOT ' if negative else ''}EXISTS (SELECT 1 FROM message AS m JOIN thread AS t ON t.id = m.thread, "  # noqa: S608
+        f"{each} WHERE m.id = {here} AND (l.value = :{name} OR lower(l.value) = :{name}folded))"
+    )
+
+
+async def _place_of(tx: Tx, id_: str) -> int:
+    message = number(id_, "m")
+    at = (await tx.execute(select(MESSAGE.c.at).where(MESSAGE.c.id == message))).scalar_one_or_none()
+    if at is None:
+        raise NotFound(f"there is no message {id_} in this store to go on after")
+    return place(at, message)
+
+
+async def _hits(tx: Tx, ids: Sequence[int], query: Query) -> list[Hit]:
+    columns = (MESSAGE.c.id, MESSAGE.c.thread, MESSAGE.c.at, MESSAGE.c.parsed)
+    rows = {row.id: row for row in await tx.execute(select(*columns).where(MESSAGE.c.id.in_(ids)))}
+    hits = []
+    for id_ in ids:
+        row = rows[id_]
+        parsed = json.loads(row.parsed)
+        sender = parsed.get("sender")
+        hits.append(Hit(
+            id=f"m{id_}", thread=f"t{row.thread}", subject=parsed.get("subject", ""),
+            sender=Address(**sender) if sender else None, at=moment(row.at),
+            snippet=snippet(parsed.get("text", ""), query),
+        ))  # fmt: skip
+    return hits
+
+
+_WORD = re.compile(r"[^\W_]+")
+
+
+def snippet(body: str, query: Query) -> str:
+    """The text around the first word of the query in it, or its beginning, on one line."""
+    firsts = {t.words[0] for t in query.terms if not t.negative and t.words[0].isalnum()}
+    stems = tuple(t.words[0] for t in query.terms if t.prefix and not t.negative and len(t.words) == 1)
+    body = body[:100_000]
+    at = _first(body, firsts, stems) if firsts else None
+    start = 0 if at is None or at < _SNIPPET // 3 else at - _SNIPPET // 3
+    if start:  # not in the middle of a word
+        space = body.find(" ", start, at)
+        start = space + 1 if space >= 0 else start
+    cut = " ".join(body[start : start + 2 * _SNIPPET].split())
+    if len(cut) > _SNIPPET:
+        end = cut.rfind(" ", _SNIPPET // 2, _SNIPPET)
+        cut = cut[: end if end > 0 else _SNIPPET] + " …"
+    return f"… {cut}" if start else cut
+
+
+def _first(body: str, firsts: set[str], stems: tuple[str, ...]) -> int | None:
+    if body.isascii():
+        lower = body.lower()
+        words = "|".join([*(rf"{re.escape(w)}(?![a-z0-9])" for w in firsts), *map(re.escape, stems)])
+        found = re.search(rf"(?<![a-z0-9])(?:{words})", lower)
+        return found.start() if found else None
+    for word in _WORD.finditer(body):
+        for piece in normalised(word.group()).split():
+            if piece in firsts or (stems and piece.startswith(stems)):
+                return word.start()
+    return None

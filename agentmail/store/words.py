@@ -1,0 +1,101 @@
+"""Text to the words that search compares: the same for the index and for the query, on both databases.
+
+The databases' own ways to cut text into words differ from each other and between versions (PostgreSQL takes
+`foo/invoice.pdf` for one word, SQLite finds nothing inside a run of Chinese). So text is cut here, and the databases
+get words between spaces. Changing anything in this file changes what the index holds: it needs a migration that
+rebuilds the index (`retention.reindex`).
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from ..message.models import Message
+
+INDEXED = 100_000
+"""Characters of a message's text that can be found. (A tsvector holds no more than 1 MB.)"""
+LONGEST = 64
+"""Characters of a word that count; what is longer is no word of a language."""
+
+HAS_ATTACHMENT = "\ue000a"
+EVERY = "\ue000e"
+"""A word that every message has, so that a query of nothing but `-word` has something to subtract from."""
+# Words of our own begin with a private-use character, which no text can bring in: `normalised` drops it.
+
+_ASCII = str.maketrans({chr(c): chr(c).lower() if chr(c).isalnum() else " " for c in range(128)})
+_NO_WORD = re.compile(r"[\W_]+")
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_UNSPACED = re.compile(
+    "([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3100-\u312f\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff])"
+)
+"""Scripts that are written without spaces (and Hangul, whose endings stick to the word): each character is a word, and
+a word of a query is a phrase of them, so that any part of a run can be found."""
+_LONG = re.compile(rf"([^ ]{{{LONGEST}}})[^ ]+")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexText:
+    """What the index holds of one message: words between spaces, by where they stand."""
+
+    subject: str
+    sender: str
+    recipients: str
+    body: str
+    marks: str
+
+
+def normalised(text: str) -> str:
+    """Lower case, without accents, everything that is no letter or digit a space, unspaced scripts spaced."""
+    if text.isascii():
+        text = text.translate(_ASCII)
+    else:
+        text = _ACCENTS.sub("", unicodedata.normalize("NFKD", text.casefold()))
+        text = _NO_WORD.sub(" ", unicodedata.normalize("NFKC", text).casefold())
+        text = _UNSPACED.sub(r" \1 ", text)
+    return _LONG.sub(r"\1", text) if len(text) > LONGEST else text
+
+
+def index_text(message: Message) -> IndexText:
+    """The words of a message."""
+    sender = message.sender
+    names = " ".join(a.name for a in message.attachments)
+    text = message.text[:INDEXED]
+    return IndexText(
+        subject=normalised(message.subject[:2_000]),
+        sender=normalised(f"{sender.name} {sender.email}"[:1_000]) if sender is not None else "",
+        recipients=normalised(" ".join(f"{a.name} {a.email}" for a in message.recipients[:200])[:10_000]),
+        body=normalised(f"{text}\n{names[:10_000]}" if names else text),
+        marks=f"{EVERY} {HAS_ATTACHMENT}" if message.attachments else EVERY,
+    )
+
+
+_LAST_POSITION = 16_383
+"""PostgreSQL keeps no higher one; phrases beyond it are found less exactly."""
+
+
+_LARGEST = 1_000_000
+"""Bytes of a tsvector; PostgreSQL refuses more than 2^20."""
+
+
+def tsvector(text: IndexText) -> str:
+    """The literal of a tsvector: written here, because PostgreSQL's parser would cut the words again, its own way."""
+    places: dict[str, list[str]] = {}
+    room = _LARGEST
+    start = 1
+    for weight, part in (("A", text.subject), ("B", text.sender), ("C", text.recipients), ("", text.body),
+                         ("A", text.marks)):  # fmt: skip
+        position = start
+        for position, word in enumerate(part.split(), start):
+            at = places.get(word)
+            if at is None:
+                if (room := room - len(word.encode()) - 8) < 0:
+                    continue
+                at = places[word] = []
+            if len(at) < 250 and position <= _LAST_POSITION:  # of one word 256 positions are kept
+                room -= 2
+                at.append(f"{position}{weight}")
+        start = position + 3  # no phrase reaches from one part into the next
+    return " ".join(f"{word}:{','.join(at)}" if at else word for word, at in places.items())

@@ -279,14 +279,18 @@ def _unsigned(segment: list[_Line]) -> list[_Line]:
     last = len(segment)
     while last and not segment[last - 1].text.strip():
         last -= 1
+    for _ in range(3):  # a mail through two lists has two footers
+        for start in range(max(0, last - _MAX_SIGNATURE), last - 1):
+            if _LIST_LINE.match(segment[start].text) and segment[start + 1].text.rstrip().endswith("mailing list"):
+                last = start
+                break
+    while last and not segment[last - 1].text.strip():
+        last -= 1
     segment = segment[:last]
     for start in range(max(0, last - _MAX_SIGNATURE - 1), last):
         text = segment[start].text
         if len(text) < 6 and _SIGNATURE_MARK.match(text):
             return segment[:start]
-    for start in range(max(0, last - _MAX_SIGNATURE), last - 1):
-        if _LIST_LINE.match(segment[start].text) and segment[start + 1].text.rstrip().endswith("mailing list"):
-            return _unsigned(segment[:start])
     end = last
     misses = 0
     for start in range(last - 1, -1, -1):

@@ -42,7 +42,7 @@ async def absorb(tx: Tx, account: str, winner: int, absorbed: Sequence[int], *, 
         data.update(r.data)
     await tx.execute(
         update(THREAD).where(THREAD.c.id == winner).values(
-            subject=oldest.subject, first_at=oldest.first_at, last_at=max(r.last_at for r in everyone),
+            subject=oldest.subject, first_at=oldest.first_at,
             messages=sum(r.messages for r in everyone), labels=labels, notes=notes, data=data,
             # Work that is open anywhere stays open.
             status="open" if any(r.status == "open" for r in everyone) else rows[winner].status,
@@ -59,6 +59,8 @@ async def absorb(tx: Tx, account: str, winner: int, absorbed: Sequence[int], *, 
         .values(merged_into=winner, messages=0)
     )
     await tx.execute(update(THREAD).where(THREAD.c.attached_to.in_(absorbed)).values(attached_to=winner))
+    newest = select(func.max(MESSAGE.c.at)).where(MESSAGE.c.thread == winner).scalar_subquery()
+    await tx.execute(update(THREAD).where(THREAD.c.id == winner).values(last_at=newest))
     dialect = postgresql if tx.dialect.name == "postgresql" else sqlite
     people = (
         select(literal(winner), PERSON.c.atom, func.max(PERSON.c.name))

@@ -11,8 +11,8 @@ from ..errors import BadInput, NotFound
 from ..message.models import Address, Attachment, Message
 from ..message.parse import parse
 from ..threads.models import Thread
-from ..threads.placement import key_of
-from ..threads.tree import moment, parents
+from ..threads.placement import key_of, parent_choices
+from ..threads.tree import moment, parents, rank
 from .database import Tx
 from .tables.threads import ALIAS, APART, ATTACHMENT, MESSAGE, PERSON, RAW, THREAD
 
@@ -55,7 +55,7 @@ async def thread_of(tx: Tx, id: str) -> Thread:  # noqa: A002
     row = (await tx.execute(select(THREAD).where(THREAD.c.id == thread))).one()
     people = await people_of(tx, [thread])
     found, tree = await messages_of(tx, thread)
-    claim = await _claim(tx, thread)
+    claim = await _claim(tx, thread, found)
     return _thread(row, people.get(thread, ()), count=len(found), messages=found, parents=tree, claimed_parent=claim)
 
 
@@ -202,10 +202,14 @@ async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, 
     return {t: tuple(people.values()) for t, people in found.items()}
 
 
-async def _claim(tx: Tx, thread: int) -> str | None:
+async def _claim(tx: Tx, thread: int, messages: Sequence[Message]) -> str | None:
     """The id by which a thread claims a place in another one that does not let it in."""
-    query = select(APART.c.key).where(APART.c.claimant == thread).order_by(APART.c.id).limit(1)
-    return (await tx.execute(query)).scalar_one_or_none()
+    query = select(APART.c.key).where(APART.c.claimant == thread).distinct().limit(1_000)
+    claimed = {key for (key,) in await tx.execute(query)} - {key_of(i) for m in messages for i in m.known_ids}
+    if not claimed:
+        return None
+    wanted = [choice for message in sorted(messages, key=rank) for choice in parent_choices(message)]
+    return next((choice for choice in wanted if key_of(choice) in claimed), min(claimed))
 
 
 def _thread(row: Any, people: tuple[Address, ...], *, count: int, **more: Any) -> Thread:

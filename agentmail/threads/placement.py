@@ -24,9 +24,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from functools import lru_cache
+from itertools import combinations, product
 from typing import Literal, NamedTuple
 
 from ..message.identifiers import find_ids, normalise
@@ -49,6 +50,10 @@ class Hold(NamedTuple):
     thread: int
     role: str
     voucher: str
+
+
+Held = tuple[str, str]
+"""One way of holding an id: role and voucher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,7 @@ def facts_of(
         also_to: Recipients that no header names (Bcc).
         aliases: Further ids it is known by.
     """
-    owns = {key_of(i) for i in (*message.known_ids, *aliases)}
+    owns = {key_of(i) for i in (*owned_ids(message), *aliases)}
     roles = mentioned(message)
     extra = {a.casefold() for a in also_to}
     vouchers = _Vouchers(message, guarded=guarded, own=own, outgoing=outgoing, answers=answers, extra=extra)
@@ -98,9 +103,17 @@ def facts_of(
     return Facts(holds, vouchers.people())
 
 
+def owned_ids(message: Message) -> tuple[str, ...]:
+    """The ids it is known by. One without "@" and brackets is no id, but who answers it will put brackets around it."""
+    if "no-message-id" not in message.defects:
+        return message.known_ids
+    bare = [v.strip() for v in message.header_all("Message-ID")]
+    return (*message.known_ids, *(f"<{v}>" for v in bare if v and not set(v) & set("<> \t,")))
+
+
 def mentioned(message: Message) -> dict[str, Role]:
     """The ids in References and In-Reply-To, by key, without its own: `firm` or `weak`."""
-    own = {key_of(i) for i in message.known_ids}
+    own = {key_of(i) for i in owned_ids(message)}
     bare = _bare(message)
     addresses = {a.key for a in (*message.people(), *message.reply_to)}
     sure = {*message.references, *message.in_reply_to[-1:]}
@@ -228,12 +241,17 @@ def missing(voucher: str, known: Collection[str], own: Collection[str] = ()) -> 
     """The atoms any of which (`?`) or all of which (`&`) a thread would have to know; empty when it is believed."""
     if voucher == EVERYWHERE:
         return frozenset()
-    atoms = frozenset(a for a in voucher[1:].split(_SEP) if a)
+    atoms = _atoms(voucher)
     if voucher[0] == "&":
         return frozenset(a for a in atoms if a not in known and a not in own)
     if any(a in known or a in own for a in atoms):
         return frozenset()
     return atoms or frozenset((_NOBODY,))
+
+
+@lru_cache(maxsize=4096)
+def _atoms(voucher: str) -> frozenset[str]:
+    return frozenset(a for a in voucher[1:].split(_SEP) if a)
 
 
 _NOBODY = "-"
@@ -325,37 +343,52 @@ class Board:
         while waiting:
             key = next(iter(waiting))
             del waiting[key]
-            while (pair := self._next_pair(key)) is not None:
-                if self.join(*pair):
-                    # Together they know more people than each did: ids that kept others apart may let them in now.
-                    waiting.update(dict.fromkeys(self._keys[self.root(pair[0])]))
+            for thread in self._join_by(key):
+                # Joined, they know more people than each did: ids that kept others apart may let them in now.
+                waiting.update(dict.fromkeys(self._keys[self.root(thread)]))
 
-    def _next_pair(self, key: str) -> tuple[int, int] | None:
-        """Two threads that this id joins, as far as they are known; None when there are none (any more)."""
+    def _join_by(self, key: str) -> set[int]:
+        """Join what one id joins; the threads that got to know somebody by it."""
         groups = self._groups(key)
-        for a, b in combinations(groups, 2):
-            if any(self._refusals(x, a, y, b) == [] for x in groups[a] for y in groups[b]):
-                return a, b
-        return None
+        grown: set[int] = set()
+        joined = len(groups) > 1
+        while joined:
+            joined = False
+            roots = list(groups)
+            for a in roots:
+                for b in roots:
+                    if a == b or a not in groups or b not in groups:
+                        continue
+                    if any(self._refusals(x, a, y, b) == [] for x in groups[a] for y in groups[b]):
+                        grew = self.join(a, b)
+                        together = groups.pop(a) | groups.pop(b)
+                        a = self.root(a)  # noqa: PLW2901
+                        groups[a] = together
+                        joined = True
+                        if grew:
+                            grown.add(a)
+        return grown
 
-    def _groups(self, key: str) -> dict[int, list[Hold]]:
-        groups: dict[int, list[Hold]] = {}
+    def _groups(self, key: str) -> dict[int, dict[tuple[str, str], None]]:
+        """Who holds an id, by thread: each way of holding it once."""
+        groups: dict[int, dict[tuple[str, str], None]] = {}
         for hold in self.holders.get(key, ()):
-            groups.setdefault(self.root(hold.thread), []).append(hold)
+            groups.setdefault(self.root(hold.thread), {})[hold.role, hold.voucher] = None
         return groups
 
-    def _refusals(self, x: Hold, a: int, y: Hold, b: int) -> list[Link] | None:
-        """What keeps thread a (by its hold x) and thread b (by y) apart; empty: they must be joined.
+    def _refusals(self, x: Held, a: int, y: Held, b: int) -> list[Link] | None:
+        """What keeps thread a (which holds an id as x) and thread b (as y) apart; empty: they must be joined.
 
-        None when these two holds cannot join anybody.
+        None when these two ways of holding it cannot join anybody.
         """
-        if x.role != "own" and y.role != "own" and "weak" in {x.role, y.role}:
+        (x_role, x_voucher), (y_role, y_voucher) = x, y
+        if x_role != "own" and y_role != "own" and "weak" in {x_role, y_role}:
             return None  # two mentions of something that may be no id at all
         refusals = []
         # A mention wants into the owner's thread. Two owners, or two that mention a ghost, want into each other's.
-        if (x.role != "own" or y.role == "own") and (lack := missing(x.voucher, self.people[b], self.own)):
+        if (x_role != "own" or y_role == "own") and (lack := missing(x_voucher, self.people[b], self.own)):
             refusals.append(Link("", a, b, lack))
-        if (y.role != "own" or x.role == "own") and (lack := missing(y.voucher, self.people[a], self.own)):
+        if (y_role != "own" or x_role == "own") and (lack := missing(y_voucher, self.people[a], self.own)):
             refusals.append(Link("", b, a, lack))
         return refusals
 
@@ -364,10 +397,24 @@ class Board:
         for key in keys:
             groups = self._groups(key)
             for a, b in combinations(groups, 2):
-                for x in groups[a]:
-                    for y in groups[b]:
-                        for link in self._refusals(x, a, y, b) or ():
-                            yield link._replace(key=key)
+                owned = any(role == "own" for role, _ in (*groups[a], *groups[b]))
+                for x, y in product(groups[a], groups[b]):
+                    if owned and x[0] != "own" and y[0] != "own":
+                        continue  # they could not do by a ghost what its owner refuses
+                    for link in self._refusals(x, a, y, b) or ():
+                        yield link._replace(key=key)
+
+
+def group(facts: Sequence[Facts], *, own: Collection[str] = ()) -> list[list[int]]:
+    """The threads of some messages, without a store: lists of indexes, in the order given."""
+    board = Board(own=frozenset(atom for address in own for atom in atoms_of(address)))
+    for i, known in enumerate(facts):
+        board.add(i, known)
+    board.settle(key for known in facts for key in known.holds)
+    threads: dict[int, list[int]] = {}
+    for i in range(len(facts)):
+        threads.setdefault(board.root(i), []).append(i)
+    return list(threads.values())
 
 
 def _age(thread: int) -> tuple[bool, int]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from ..message.models import Message
-from .placement import key_of, parent_choices
+from .placement import key_of, owned_ids, parent_choices
 
 
 def written_at(message: Message) -> float:
@@ -40,10 +40,10 @@ def parents(
         answers: What the store knows better than the headers: name -> name of its parent.
     """
     called = [m.id or m.message_id for m in messages] if names is None else list(names)
-    order = sorted(range(len(messages)), key=lambda i: (written_at(messages[i]), messages[i].message_id, called[i]))
+    order = sorted(range(len(messages)), key=lambda i: rank(messages[i]))
     owner: dict[str, str] = {}
     for i in order:
-        for message_id in messages[i].known_ids:
+        for message_id in owned_ids(messages[i]):
             owner.setdefault(key_of(message_id), called[i])
     for key, name in (aliases or {}).items():
         owner.setdefault(key, name)
@@ -60,6 +60,12 @@ def parents(
         if parent is not None:
             answered.add(parent)
     return chosen
+
+
+def rank(message: Message) -> tuple[float, str, str, str, str]:
+    """By date; of two with one date, by what they say: never by when they came."""
+    sender = message.sender.key if message.sender is not None else ""
+    return (written_at(message), message.message_id, sender, message.subject, message.text)
 
 
 def _leads_to(start: str, name: str, chosen: Mapping[str, str | None]) -> bool:

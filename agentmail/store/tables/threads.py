@@ -17,6 +17,9 @@ BIG = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite only counts up by itself in a column that is called INTEGER."""
 
 
+_SHOWN = text("merged_into IS NULL AND attached_to IS NULL")
+
+
 def _key() -> Any:
     return Field(default=None, sa_column=Column(BIG, primary_key=True, autoincrement=True))
 
@@ -56,13 +59,10 @@ class AccountRow(SQLModel, table=True):
 class ThreadRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "thread"
     __table_args__ = (
-        # The page of threads, newest first (keyset paging); hidden rows are not in it.
-        Index("thread_page", "last_at", "id",
-              sqlite_where=text("merged_into IS NULL AND attached_to IS NULL"),
-              postgresql_where=text("merged_into IS NULL AND attached_to IS NULL")),
-        Index("thread_page_of_status", "status", "last_at", "id",
-              sqlite_where=text("merged_into IS NULL AND attached_to IS NULL"),
-              postgresql_where=text("merged_into IS NULL AND attached_to IS NULL")),
+        # Pages of threads, newest first (keyset paging); hidden rows are not in them.
+        Index("thread_page", "last_at", "id", sqlite_where=_SHOWN, postgresql_where=_SHOWN),
+        Index("thread_page_account", "account", "last_at", "id", sqlite_where=_SHOWN, postgresql_where=_SHOWN),
+        Index("thread_page_status", "account", "status", "last_at", "id", sqlite_where=_SHOWN, postgresql_where=_SHOWN),
         Index("thread_merged", "merged_into",
               sqlite_where=text("merged_into IS NOT NULL"), postgresql_where=text("merged_into IS NOT NULL")),
         Index("thread_attached", "attached_to",
@@ -220,6 +220,7 @@ class ApartRow(SQLModel, table=True):
     __table_args__ = (
         Index("apart_target", "target", "atom"),
         Index("apart_claimant", "claimant"),
+        Index("apart_key", "account", "key"),
         {"sqlite_autoincrement": True},
     )
 

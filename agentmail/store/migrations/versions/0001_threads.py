@@ -109,9 +109,17 @@ def upgrade() -> None:
         postgresql_where=sa.text("merged_into IS NULL AND attached_to IS NULL"),
     )
     op.create_index(
-        "thread_page_of_status",
+        "thread_page_account",
         "thread",
-        ["status", "last_at", "id"],
+        ["account", "last_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("merged_into IS NULL AND attached_to IS NULL"),
+        postgresql_where=sa.text("merged_into IS NULL AND attached_to IS NULL"),
+    )
+    op.create_index(
+        "thread_page_status",
+        "thread",
+        ["account", "status", "last_at", "id"],
         unique=False,
         sqlite_where=sa.text("merged_into IS NULL AND attached_to IS NULL"),
         postgresql_where=sa.text("merged_into IS NULL AND attached_to IS NULL"),
@@ -136,6 +144,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("apart_claimant", "apart", ["claimant"], unique=False)
+    op.create_index("apart_key", "apart", ["account", "key"], unique=False)
     op.create_index("apart_target", "apart", ["target", "atom"], unique=False)
     op.create_table(
         "message",

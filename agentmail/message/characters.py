@@ -10,14 +10,20 @@ from __future__ import annotations
 
 import re
 
-_CLASS = (
+_NEVER = (
     "\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f"  # C0 and C1 but tab, newline and NEL
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f"
-    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0d\ufeff\uffa0\ufff0-\ufffb"
     "\ud800-\udfff"  # half a character: no database stores it, no terminal prints it
-    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e001f\U000e0080-\U000e0fff"
 )
-_UNSEEN = re.compile(f"[{_CLASS}]+")
+_SOMETIMES = "\u200c\u200d\ufe0e\ufe0f\U000e0020-\U000e007f"
+"""Joiners, emoji presentation and tags: their neighbours decide."""
+_UNSEEN = re.compile(f"[{_NEVER}]+")
+_BY_NEIGHBOUR = re.compile(f"[{_SOMETIMES}]+")
+_ANY = re.compile(f"[{_NEVER}{_SOMETIMES}]+")
+_LOOKED_AT = 200_000
+"""Characters in which neighbours are looked at; behind them all of the unseen ones go."""
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _BLANK = "\u2800"  # a Braille cell without dots
 
@@ -33,19 +39,18 @@ def clean(text: str) -> tuple[str, int]:
     if text.isascii() and text.isprintable():
         return text, 0
     text = _LINE_ENDS.sub("\n", text).replace(_BLANK, " ")
-    if _UNSEEN.search(text) is None:
+    if _ANY.search(text) is None:
         return text, 0
+    before = len(text)
+    head, rest = _UNSEEN.sub("", text[:_LOOKED_AT]), _ANY.sub("", text[_LOOKED_AT:])
     out: list[str] = []
-    removed = position = 0
-    for match in _UNSEEN.finditer(text):
+    position = 0
+    for match in _BY_NEIGHBOUR.finditer(head):
         start, end = match.span()
-        out.append(text[position:start])
-        kept = _needed(match[0], text[start - 1 : start], text[end : end + 1])
-        out.append(kept)
-        removed += end - start - len(kept)
+        out += (head[position:start], _needed(match[0], head[start - 1 : start], head[end : end + 1]))
         position = end
-    out.append(text[position:])
-    return "".join(out), removed
+    text = "".join((*out, head[position:], rest))
+    return text, before - len(text)
 
 
 def on_one_line(text: str, limit: int = 1_000) -> str:

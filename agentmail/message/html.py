@@ -82,7 +82,7 @@ def read(html: str) -> Reading:
         return _plain(source.html)
     walk = _Walk(tree)
     walk.run(tree.root)
-    return Reading(walk.page.lines, walk.hidden, walk.invisible, walk.uncertain or source.cut)
+    return Reading(walk.page.lines, walk.hidden, walk.invisible, walk.uncertain or walk.sheet.doubtful or source.cut)
 
 
 def _plain(html: str) -> Reading:
@@ -173,7 +173,6 @@ class _Walk:
         self.elements: list[Element] = []
         for style in tree.css("style"):
             self.sheet.feed(style.text(deep=True) or "")
-        self.uncertain = self.sheet.doubtful
 
     def run(self, root: LexborNode | None) -> None:
         """Every node in document order, with a stack of our own: no depth of nesting can exhaust Python's."""

@@ -17,6 +17,8 @@ from .quotewords import DEVICE, LABELS, ORIGINAL, WROTE
 
 _MAX_TEXT = 200_000
 """Characters in which history is looked for. Behind them only lines that begin with ">" are told apart."""
+_MAX_LINES = 20_000
+"""Of HTML; it was cut at a megabyte before."""
 _MAX_LINE = 400
 """Longer lines are sentences, not marks."""
 _MAX_SIGNATURE = 12
@@ -41,11 +43,14 @@ def new_text_of(text: str, html: str | None = None) -> str:
             _Line(line.text, line.kind == "quote", line.kind == "signature", line.depth > 0)
             for line in _html.read(html).lines
         ]
-        found = _new(lines)
+        found = _new(lines[:_MAX_LINES], "\n".join(line.text for line in lines[_MAX_LINES:]))
         if found:
             return found
     plain = clean(text)[0]
-    return _new(_plain_lines(plain)) or plain.strip() or text
+    end = len(plain)
+    if end > _MAX_TEXT:
+        end = plain.rfind("\n", 0, _MAX_TEXT) + 1 or _MAX_TEXT
+    return _new(_plain_lines(plain[:end]), plain[end:]) or plain.strip() or text
 
 
 def _plain_lines(text: str) -> list[_Line]:
@@ -69,29 +74,23 @@ def _unquoted(line: str) -> str:
     return line.lstrip("> ")
 
 
-def _new(lines: list[_Line]) -> str:
-    """The new lines as text; with the signature when there is nothing else; "" when all of it is history."""
-    head = _within(lines)
-    kept = _without_history(lines[:head])
-    if head < len(lines) and (not kept or kept[-1] is not _CUT):
-        kept += [line for line in lines[head:] if not line.quoted]
+def _new(lines: list[_Line], rest: str = "") -> str:
+    """The new lines as text; with the signature when there is nothing else; "" when all of it is history.
+
+    `rest` is text behind them that was too long to look at: it stays, but for lines that begin with ">".
+    """
+    kept = _without_history(lines)
+    cut = bool(kept) and kept[-1] is _CUT
     kept = [line for line in kept if line is not _CUT]
+    if rest and not cut:
+        return _trimmed([line for line in kept if not line.quoted]) + "\n" + _QUOTED_LINES.sub("", rest).rstrip()
     written = _trimmed(_without_signatures(kept))
     return written or _trimmed([line for line in kept if not line.quoted])
 
 
 _CUT = _Line("")
 """Marks, as the last of the kept lines, that everything behind it is history."""
-
-
-def _within(lines: list[_Line]) -> int:
-    """How many of the lines fit into the limit."""
-    size = 0
-    for count, line in enumerate(lines):
-        size += len(line.text) + 1
-        if size > _MAX_TEXT:
-            return count
-    return len(lines)
+_QUOTED_LINES = re.compile(r"^ {0,3}>.*\n?", re.MULTILINE)
 
 
 def _without_history(lines: list[_Line]) -> list[_Line]:

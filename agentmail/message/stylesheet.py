@@ -14,7 +14,7 @@ _MAX_SHEET = 256 * 1024
 _MAX_RULES = 2_000
 _MAX_SELECTOR = 300
 _MAX_DECLARATIONS = 8_192
-_MATCH_STEPS = 400_000
+_MATCH_STEPS = 120_000
 """Of one document: above it, rules are no longer applied and everything is doubtful."""
 
 RELEVANT = frozenset(
@@ -218,7 +218,7 @@ class Stylesheet:
 
     def declared(self, element: Element, ancestors: Sequence[Element], inline: Declarations) -> dict[str, str]:
         """Property -> value for this element by the cascade; `ancestors` stand outermost first."""
-        if not self._rules:
+        if not self._rules or self._steps > _MATCH_STEPS:
             return {name: value for name, (value, _) in inline.items()}
         candidates = list(self._rules.get(element.tag, ()))
         candidates += self._rules.get("*", ())
@@ -228,6 +228,9 @@ class Stylesheet:
             candidates += self._rules.get("." + name, ())
         best: dict[str, tuple[tuple[bool, bool, tuple[int, int, int], int], str]] = {}
         for rule in candidates:
+            if self._steps > _MATCH_STEPS:
+                self.doubtful = True
+                break
             if not self._matches(rule, element, ancestors):
                 continue
             for name, (value, important) in rule.declarations.items():
@@ -242,9 +245,6 @@ class Stylesheet:
 
     def _matches(self, rule: _Rule, element: Element, ancestors: Sequence[Element]) -> bool:
         self._steps += 1
-        if self._steps > _MATCH_STEPS:
-            self.doubtful = True
-            return False
         if not _fits(rule.compounds[0], element):
             return False
         above = len(ancestors)

@@ -72,6 +72,8 @@ TEXTS: dict[str, Callable[[int], str]] = {
     "colons": lambda n: ":" * n + "\n" + "a:\n" * n,
     "pipes": lambda n: "| " * n,
     "bidi": lambda n: "\u202e" * n,
+    "a book": lambda n: "A line of a very long text.\n" * n,
+    "joiners": lambda n: "a\u200c" * n * 10,
     "list footers": lambda n: ("_" * 47 + "\nx mailing list\n") * n,
 }
 
@@ -128,7 +130,7 @@ for _name, (_what, _) in OTHERS.items():
 @pytest.mark.slow
 @pytest.mark.parametrize("what", CASES)
 def test_cost_stays_small_and_grows_with_the_size(what: str) -> None:
-    """Never more than a second or 300 MB, and sixteen times the size does not cost sixteen times sixteen."""
+    """A second or two at most, 300 MB at most, and the cost grows with the size, not with its square."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, json.dumps([what, CASES[what], [5_000, 20_000, 80_000]])],
         capture_output=True,
@@ -143,7 +145,7 @@ def test_cost_stays_small_and_grows_with_the_size(what: str) -> None:
     slow = [
         (name, spent)
         for name, spent, _ in results
-        if spent[2] > 2.0 or any(after > 8 * max(before, 0.05) for before, after in pairwise(spent))
+        if max(spent) > 2.0 or any(after > 8 * max(before, 0.05) for before, after in pairwise(spent))
     ]
     assert [] == slow
     assert results[-1][2] < 300

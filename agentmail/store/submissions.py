@@ -159,6 +159,17 @@ async def bodies(tx: Tx, ids: Collection[int]) -> dict[int, bytes]:
     return {int(i): bytes(data) for i, data in await tx.execute(query)}
 
 
+async def thread_of(tx: Tx, message: int) -> int | None:
+    """The thread that a message stands in now."""
+    found = (await tx.execute(select(MESSAGE.c.thread).where(MESSAGE.c.id == message))).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
+async def set_copied(tx: Tx, id_: int) -> None:
+    """A copy lies in Sent."""
+    await tx.execute(update(SUBMISSION).where(S.id == id_).values(copied=True))
+
+
 async def digest_of(tx: Tx, id_: int) -> str:
     return str((await tx.execute(select(S.digest).where(S.id == id_))).scalar_one())
 

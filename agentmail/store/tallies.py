@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..message.models import Message
 from ..policy import Counts, resembles
 from .database import Tx
 from .tables.outbox import GRANT, PAUSE, RECIPIENT, SUBMISSION
-from .tables.threads import MESSAGE, PERSON
+from .tables.threads import INFO, MESSAGE, PERSON
 
 S, R = SUBMISSION.c, RECIPIENT.c
 _COUNTED = ("held", "queued", "sending", "sent", "unknown", "failed")
@@ -129,6 +130,28 @@ async def same_again(tx: Tx, thread: int | None, sender: str, *, limit: int) -> 
     if not texts:
         return 0
     return 1 + next((i for i, t in enumerate(texts[1:]) if not resembles(texts[0], t)), len(texts) - 1)
+
+
+_OVERLAP = 500
+"""PostgreSQL hands out ids before transactions commit, so a lower one may appear late. Twice is harmless."""
+
+
+async def new_bounces(tx: Tx, account: str) -> list[Message]:
+    """Bounces among the messages filed since this was asked last, and the ones shortly before."""
+    name = f"bounces {account}"
+    mark = (await tx.execute(select(INFO.c.value).where(INFO.c.name == name))).scalar_one_or_none()
+    newest = (await tx.execute(select(func.max(MESSAGE.c.id)).where(MESSAGE.c.account == account))).scalar_one()
+    if newest is None or str(newest) == mark:
+        return []
+    rows = await tx.execute(
+        select(MESSAGE.c.id, MESSAGE.c.parsed)
+        .where(MESSAGE.c.account == account, MESSAGE.c.id > int(mark or 0) - _OVERLAP, ~MESSAGE.c.outgoing,
+               MESSAGE.c.parsed.contains('"automated":"bounce"', autoescape=True))
+        .order_by(MESSAGE.c.id)
+    )  # fmt: skip
+    found = [Message.model_validate_json(r.parsed).model_copy(update={"id": f"m{r.id}"}) for r in rows]
+    await _upsert(tx, INFO, {"name": name}, {"value": str(newest)})
+    return found
 
 
 # -- what stops an account, and who is vouched for --------------------------------------------------------------------

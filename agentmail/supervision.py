@@ -1,0 +1,287 @@
+"""What people do with submissions: look, approve, deny, edit, cancel, retry, resolve, pause. And what bounces do.
+
+Every change is a compare-and-set on the state it was decided on, so a second approval, or one for something that went
+meanwhile, is refused. Who and when stay in the row and in the event log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime
+from typing import Any, TypeVar
+
+from .errors import BadInput, Conflict, OutcomeUnknown, Refused
+from .message.identifiers import is_ours
+from .message.models import Envelope, Message, Outgoing
+from .policy import Policy, Situation, decide
+from .sent import Sent, State, shown
+from .settings import Account
+from .store import ThreadStore, submissions, tallies
+from .store.changes import announce
+from .store.claims import wake
+from .store.database import Tx, database_now
+from .store.events import append_event
+from .store.reading import number
+from .store.submissions import Submission
+
+T = TypeVar("T")
+
+BOUNCES_COUNT_FOR = 14 * 86_400.0
+"""Seconds after which a bounce is not believed any more."""
+
+
+class Supervision:
+    """The half of the Outbox that people and programs decide with."""
+
+    account: Account
+    store: ThreadStore
+    policy: Policy
+
+    async def _replace(self, tx: Tx, row: Submission, outgoing: Outgoing, *, by: str) -> Sent:
+        """The Outbox's own: enqueue what a person made of a row."""
+        raise NotImplementedError
+
+    async def list(self, *states: State, limit: int = 50, before: str | None = None) -> list[Sent]:
+        """Submissions, newest first; `before` is the last id of the page before."""
+        last = number(before, "o") if before else None
+        async with self.store.reading() as tx:
+            rows = await submissions.page(tx, self.account.key, states=states, limit=limit, before=last)
+        return [shown(row) for row in rows]
+
+    async def get(self, id: str) -> Sent:  # noqa: A002
+        """One submission as it stands now."""
+        async with self.store.reading() as tx:
+            return shown(await submissions.one(tx, id))
+
+    async def raw(self, id: str) -> bytes:  # noqa: A002
+        """The exact bytes that leave, or left."""
+        async with self.store.reading() as tx:
+            row = await submissions.one(tx, id)
+            return (await submissions.bodies(tx, [row.id]))[row.id]
+
+    async def fingerprint(self, id: str) -> str:  # noqa: A002
+        """Of the bytes and the envelope: give it to `approve` to bind the approval to what was shown."""
+        async with self.store.reading() as tx:
+            return await submissions.digest_of(tx, (await submissions.one(tx, id)).id)
+
+    async def approve(self, id: str, *, by: str, fingerprint: str | None = None) -> Sent:  # noqa: A002
+        """Let a held submission go, exactly as it is. It is queued, not sent: `deliver` or the worker sends it.
+
+        Raises:
+            Conflict: it is not held (any more), or its content is not what was shown.
+            Refused: it would go to somebody on the deny list.
+        """
+        _name(by)
+
+        async def work(tx: Tx) -> Sent:
+            row = await submissions.one(tx, id)
+            raw = (await submissions.bodies(tx, [row.id]))[row.id]
+            envelope = Envelope(mail_from=row.mail_from, rcpt_to=tuple(r.address for r in row.recipients))
+            kept = await submissions.digest_of(tx, row.id)
+            if digest(raw, envelope) != kept or fingerprint not in {None, kept}:
+                raise Conflict(f"{id} is not what was shown for approval: look at it again")
+            recipients = tuple(a.casefold() for a in envelope.rcpt_to)
+            verdict = decide(self.policy, Situation(kind="new", recipients=recipients, approved=True))
+            if verdict.action == "deny":
+                raise Refused(f"{id}: {verdict}")
+            now = await database_now(tx)
+            due = max(now, row.next_at or now)
+            await self._decided(tx, row, "approved", by, now, state="queued", next_at=due, expires_at=due + 172_800.0)
+            return shown(await submissions.one(tx, id))
+
+        return await self._run(work)
+
+    async def deny(self, id: str, *, by: str, reason: str = "") -> Sent:  # noqa: A002
+        """Never send a held submission. The agent hears of it, with the reason."""
+        _name(by)
+
+        async def work(tx: Tx) -> Sent:
+            row = await submissions.one(tx, id)
+            now = await database_now(tx)
+            await self._decided(
+                tx, row, "denied", by, now, reason, state="canceled", next_at=None, generation=None,
+                error=f"denied by {by}: {reason}"[:1000],
+            )  # fmt: skip
+            return shown(await submissions.one(tx, id))
+
+        return await self._run(work)
+
+    async def edit(self, id: str, outgoing: Outgoing, *, by: str) -> Sent:  # noqa: A002
+        """Replace a held submission by what a person made of it, and let that go. It has a Message-ID of its own."""
+        _name(by)
+
+        async def work(tx: Tx) -> Sent:
+            row = await submissions.one(tx, id)
+            now = await database_now(tx)
+            await self._decided(
+                tx, row, "edited", by, now, state="canceled", next_at=None, generation=None, key=None,
+                error=f"replaced by {by}",
+            )  # fmt: skip
+            return await self._replace(tx, row, outgoing, by=by)
+
+        return await self._run(work)
+
+    async def cancel(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
+        """Stop a submission that is held, queued or not due yet.
+
+        Raises:
+            Conflict: too late; the error says what it is.
+        """
+        return await self._change(
+            id, ["held", "queued"], "submission.canceled", by, state="canceled", next_at=None, generation=None,
+            error=f"canceled by {by}" if by else "canceled",
+        )  # fmt: skip
+
+    async def retry(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
+        """Try a failed or waiting submission again, from now. Its bytes and Message-ID stay.
+
+        Raises:
+            OutcomeUnknown: it may have been sent: `resolve` it first.
+            Conflict: there is nothing to try.
+        """
+        async with self.store.reading() as tx:
+            if (await submissions.one(tx, id)).state == "unknown":
+                raise OutcomeUnknown(f"{id} may have been sent: look for it, then resolve it", submission=id)
+
+        async def more(tx: Tx, row: Submission, now: float) -> None:
+            await submissions.set_recipients(tx, row.id, "pending", of="failed")
+
+        return await self._change(id, ["failed", "queued"], "submission.retried", by, state="queued", more=more)
+
+    async def resolve(self, id: str, *, sent: bool, by: str) -> Sent:  # noqa: A002
+        """A person found out what became of an unknown one: it was sent, or it was not and goes again."""
+        _name(by)
+
+        async def more(tx: Tx, row: Submission, now: float) -> None:
+            if sent:
+                await submissions.set_recipients(tx, row.id, "sent")
+
+        values: dict[str, Any] = {"state": "sent", "next_at": None, "sent_at": None, "error": ""} if sent else {}
+        return await self._change(
+            id, ["unknown"], "submission.resolved", by, more=more, decision="resolved", decided_by=by,
+            **({"state": "queued", "marker_at": None} | values),
+        )  # fmt: skip
+
+    async def pause(self, *, by: str, reason: str, until: datetime | None = None, every: bool = False) -> None:
+        """Stop everything of this account that is not on its way yet, or of every account of the store (`every`)."""
+        _name(by)
+        account = tallies.EVERY if every else self.account.key
+
+        async def work(tx: Tx) -> None:
+            now = await database_now(tx)
+            end = until.timestamp() if until is not None else None
+            await tallies.pause(tx, account, cause="operator", reason=reason, by=by, now=now, until=end)
+            await append_event(tx, "account.paused", account=account, at=now, data={"by": by, "reason": reason})
+
+        await self._run(work)
+
+    async def resume(self, *, by: str, every: bool = False) -> bool:
+        """Lift the pauses, also those that the server caused; whether there was one."""
+        account = tallies.EVERY if every else self.account.key
+
+        async def work(tx: Tx) -> bool:
+            now = await database_now(tx)
+            await append_event(tx, "account.resumed", account=account, at=now, data={"by": by})
+            await announce(tx)
+            return await tallies.resume(tx, account)
+
+        return await self._run(work)
+
+    async def paused(self) -> tuple[tuple[str, str], ...]:
+        """(cause, reason) of everything that stops the account now."""
+        async with self.store.reading() as tx:
+            found = await tallies.pauses(tx, self.account.key, now=await database_now(tx))
+        return tuple((cause, reason.partition(" ")[2] if cause == "login" else reason) for cause, reason in found)
+
+    async def grant(self, address: str, *, reason: str = "") -> None:
+        """Vouch for an address: tools may write to it. Call it with what a trusted person typed, never from a tool."""
+        if "@" not in address or any(c.isspace() for c in address):
+            raise BadInput(f"{address[:100]!r} is no address")
+
+        async def work(tx: Tx) -> None:
+            await tallies.grant(tx, self.account.key, address, reason=reason, now=await database_now(tx))
+
+        await self._run(work)
+
+    async def take_bounce(self, tx: Tx, message: Message) -> Sent | None:
+        """Mark the recipients that a bounce names; the submission, or None when it is about nothing that we sent.
+
+        Anybody can write a bounce, so it counts only when it names a Message-ID with our own tag, under which we sent,
+        in the last two weeks, to the recipient it is about. Anything else changes nothing.
+        """
+        report = message.bounce
+        if report is None or not report.message_id:
+            return None
+        now = await database_now(tx)
+        row = await submissions.sent_under(tx, self.account.key, [report.message_id], since=now - BOUNCES_COUNT_FOR)
+        if row is None or not is_ours(row.message_id, self.store.secret):
+            return None
+        marked = [
+            r.email
+            for r in report.recipients
+            if r.action == "failed" and await submissions.bounce(tx, row.id, r.email, code=r.status, text=r.diagnostic)
+        ]
+        if marked:
+            bounce = int(message.id[1:]) if message.id else None
+            await note(tx, row, "bounced", now, recipients=marked, bounce=bounce)
+            await announce(tx)
+        return shown((await submissions.read(tx, [row.id]))[0])
+
+    # -- inside
+
+    async def _run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
+        await self.store.open()
+        return await self.store.db.run(work)
+
+    async def _decided(
+        self, tx: Tx, row: Submission, decision: str, by: str, now: float, reason: str = "", **values: Any
+    ) -> None:
+        done = await submissions.change(
+            tx, row.id, states=["held"], epoch=row.epoch, decision=decision, decided_by=by, decided_at=now, **values
+        )
+        if not done or row.state != "held":
+            raise Conflict(f"o{row.id} is {row.state}{f' ({row.decision} by {row.decided_by})' if row.decision else ''}"
+                           ", not held: there is nothing to decide")  # fmt: skip
+        await note(tx, row, decision, now, by=by, reason=reason)
+        if row.agent and row.thread is not None:
+            text = f"o{row.id} was {decision} by {by}{f': {reason}' if reason else ''}"
+            await wake(tx, row.thread, account=row.account, agent=row.agent, reason="approval", note=text, now=now)
+        await announce(tx)
+
+    async def _change(
+        self, id: str, states: Collection[str], event: str, by: str, *, more: Any = None, **values: Any  # noqa: A002
+    ) -> Sent:  # fmt: skip
+        async def work(tx: Tx) -> Sent:
+            row = await submissions.one(tx, id)
+            now = await database_now(tx)
+            extra = {"next_at": now, "expires_at": now + 172_800.0} if values["state"] == "queued" else {}
+            if not await submissions.change(tx, row.id, states=states, epoch=row.epoch, **(extra | values)):
+                raise Conflict(f"{id} is {row.state}: that is possible only while it is {' or '.join(states)}")
+            if more is not None:
+                await more(tx, row, now)
+            await note(tx, row, event.rpartition(".")[2], now, by=by)
+            await announce(tx)
+            return shown(await submissions.one(tx, id))
+
+        return await self._run(work)
+
+
+def digest(raw: bytes, envelope: Envelope) -> str:
+    """What an approval binds: the exact bytes, and who gets them."""
+    named = "\n".join((envelope.mail_from, *envelope.rcpt_to)).encode()
+    return hashlib.sha256(hashlib.sha256(named).digest() + raw).hexdigest()
+
+
+async def note(tx: Tx, row: Submission, what: str, now: float, **data: Any) -> None:
+    """`submission.sent` and its siblings, in the event log."""
+    data = {name: value for name, value in data.items() if value not in (None, "", [], ())}
+    await append_event(
+        tx, f"submission.{what}", thread=row.thread, message=row.message, account=row.account, at=now,
+        data={"id": f"o{row.id}", **data},
+    )  # fmt: skip
+
+
+def _name(by: str) -> None:
+    if not by or not by.isprintable():
+        raise BadInput("by= needs the name of the person who decides")

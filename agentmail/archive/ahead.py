@@ -16,14 +16,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..errors import AgentMailError
 from ..message.models import Message
 from ..message.parse import parse
 from ..store.arrivals import Arrival, Prepared, prepare
-from .reading import Found, Unreadable
+from .reading import Found
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,30 +39,28 @@ class Terms:
 class Batch:
     """Messages that are ready to be filed."""
 
-    prepared: list[Prepared]
-    defective: int
+    arrivals: list[Arrival | Prepared] = field(default_factory=list)
+    defective: int = 0
     """How many of them have defects."""
-    unreadable: list[Unreadable]
-    """What no database can hold."""
-    bytes: int
+    bytes: int = 0
 
 
 def prepare_batch(found: Sequence[Found], terms: Terms) -> Batch:
     """Parse, and work out all that needs no database."""
-    batch = Batch([], 0, [], 0)
+    batch = Batch()
     for one in found:
         message = parse(one.raw)
         batch.bytes += len(one.raw)
+        batch.defective += bool(message.defects)
         arrival = Arrival(message, one.raw, fresh=False)
         try:
             ready = prepare(arrival, account=terms.account, own=terms.own, secret=terms.secret)
-        except ValueError as exc:
-            batch.unreadable.append(Unreadable(one.source, str(exc)))
+        except ValueError:  # no database holds it; the store puts it aside, with the reason
+            batch.arrivals.append(arrival)
             continue
         # Filing needs the row, not the parsed values; leaving them behind makes the way between processes cheap.
         ready.arrival = Arrival(Message.model_construct(subject=message.subject), one.raw, fresh=False)
-        batch.prepared.append(ready)
-        batch.defective += bool(message.defects)
+        batch.arrivals.append(ready)
     return batch
 
 

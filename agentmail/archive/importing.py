@@ -29,7 +29,7 @@ ALONE = 1_000
 
 @dataclass(slots=True)
 class Totals:
-    """What an import did."""
+    """What an import did so far."""
 
     messages: int = 0
     """Read."""
@@ -39,6 +39,8 @@ class Totals:
     """Messages with at least one defect."""
     unreadable: int = 0
     """Files, or messages of an mbox, that could not be read; each was named."""
+    quarantined: int = 0
+    """Messages that the database refused; `store.quarantined()` lists them."""
     bytes: int = 0
     seconds: float = 0.0
     touched: set[str] = field(default_factory=set, repr=False)
@@ -47,7 +49,7 @@ class Totals:
     @property
     def duplicates(self) -> int:
         """Already in the store, or more than once in the archive."""
-        return self.messages - self.filed
+        return self.messages - self.filed - self.quarantined
 
     def as_json(self) -> dict[str, int | float]:
         """The last line of `agentmail import --json`."""
@@ -81,8 +83,6 @@ async def import_archive(
     """
     await store.open()
     key = account.casefold() if account else None
-    if key:
-        await store.register(key)
     terms = Terms(key or "", store.own_addresses(key or ""), store.secret)
     totals = Totals()
     started = time.monotonic()
@@ -96,8 +96,6 @@ async def import_archive(
     count = max(1, (os.cpu_count() or 1) - 1) if workers is None else workers
     async with aclosing(_prepared(batches, terms, count)) as ready:
         async for batch in ready:
-            for problem in batch.unreadable:
-                note(problem)
             filed = await _file(store, batch, key)
             _count(totals, batch, filed)
             totals.seconds = time.monotonic() - started
@@ -108,12 +106,15 @@ async def import_archive(
 
 
 async def _file(store: ThreadStore, batch: Batch, account: str | None) -> list[Filed]:
-    return await store.db.run(lambda tx: store.file_batch(tx, batch.prepared, account=account))
+    return await store.db.run(lambda tx: store.file_batch(tx, batch.arrivals, account=account))
 
 
 def _count(totals: Totals, batch: Batch, filed: Iterable[Filed]) -> None:
     for one in filed:
         totals.messages += 1
+        if not one.thread:
+            totals.quarantined += 1
+            continue
         totals.filed += one.new
         totals.touched.add(one.thread)
         totals.touched.difference_update(one.absorbed)

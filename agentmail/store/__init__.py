@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -19,11 +19,12 @@ from ..errors import NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
-from . import editing, explaining, quarantine, reading, schema, search
+from . import editing, explaining, quarantine, reading, retention, schema, search
 from .arrivals import Arrival, Location, Prepared, prepare
 from .database import Database, Tx
 from .events import append_event
 from .filing import Filing
+from .retention import Deleted, StoreSize
 from .search import Hit
 from .tables.threads import ACCOUNT, ALIAS, INFO, MESSAGE, THREAD
 
@@ -332,3 +333,47 @@ class ThreadStore:
         """Why a message stands in its thread: the header or rule, what matched, what was refused, how sure it is."""
         async with self.reading() as tx:
             return await explaining.explain(tx, id)
+
+    # ---- retention --------------------------------------------------------------------------------------------------
+
+    async def delete_thread(self, id: str) -> Deleted:  # noqa: A002
+        """Delete a thread and its messages for good. The mail server is not touched.
+
+        Raises:
+            NotFound: there is none.
+            Conflict: something in it waits to be sent, or may have been sent.
+        """
+        await self.open()
+        return await self.db.run(lambda tx: retention.delete_thread(tx, id, now=self._now()))
+
+    async def forget(self, address: str) -> Deleted:
+        """Delete everything of a person for good: what they wrote, and what was written to them alone.
+
+        Ids of deleted messages stay as ghosts, so that the rest of a thread stays together. Messages of others that
+        still name the address are listed, not changed. `vacuum` afterwards, or the bytes stay in the file.
+
+        Raises:
+            BadInput: not an address.
+            Conflict: something waits to be sent to them. What was deleted before that stays deleted.
+        """
+        address = retention.checked_address(address)
+        await self.open()
+        async with self.db.read() as tx:
+            clusters = await retention.clusters_of(tx, address)
+        done = Deleted()
+        for cluster in clusters:  # a transaction each, so that no writer waits long
+            done = retention.add_up(done, await self.db.run(self._forgetting(cluster, address)))
+        return retention.add_up(done, await self.db.run(lambda tx: retention.forget_elsewhere(tx, address)))
+
+    def _forgetting(self, cluster: int, address: str) -> Callable[[Tx], Awaitable[Deleted]]:
+        return lambda tx: retention.forget_in(tx, cluster, address, now=self._now())
+
+    async def size(self) -> StoreSize:
+        """What the store holds, by account, and how large it is. Reads every row it counts."""
+        async with self.reading() as tx:
+            return await retention.size(tx)
+
+    async def vacuum(self) -> None:
+        """Give unused space back. What was deleted is gone from the database's files only afterwards."""
+        await self.open()
+        await retention.vacuum(self.db)

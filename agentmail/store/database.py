@@ -103,6 +103,18 @@ class Database:
                 await asyncio.sleep(random.uniform(0.002, 0.02) * (attempt + 1))  # noqa: S311
         raise AssertionError("unreachable")
 
+    async def maintain(self, *statements: str) -> None:
+        """Run statements that no transaction may hold, such as VACUUM."""
+        with _Translated(self.url):
+            connection = await self.engine.raw_connection()
+            try:
+                driver = connection.driver_connection
+                assert driver is not None
+                for statement in statements:
+                    await driver.execute(statement)
+            finally:
+                connection.close()
+
 
 class _LostRace(StoreBusy):
     """A deadlock, a serialisation failure or a lock that was not to be had: the same work may succeed now."""

@@ -370,7 +370,7 @@ class _Walk:
 
 
 _NO_CLASSES: frozenset[str] = frozenset()
-_OWN_LOOK = frozenset(("pre", "textarea", "listing", "xmp", "plaintext", "button", "select", "input", "mark"))
+_OWN_LOOK = frozenset(("pre", "textarea", "listing", "xmp", "plaintext", "button", "select", "input", "mark", "details"))
 
 
 def _is_tight(attributes: Mapping[str, str | None]) -> bool:

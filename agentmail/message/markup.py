@@ -183,6 +183,7 @@ UNREAD = frozenset(
     (
         *("head", "title", "style", "script", "template", "noscript", "noframes", "noembed", "iframe", "frameset"),
         *("svg", "math", "x-svg", "x-math", "x-script", "x-select", "x-frameset", "select", "datalist", "option"),
+        *("meter", "progress"),
         *("object", "applet", "embed", "audio", "video", "canvas", "map", "picture", "rp", "param", "xml", "o:xml"),
     )
 )

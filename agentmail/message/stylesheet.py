@@ -23,12 +23,14 @@ RELEVANT = frozenset(
         *("width", "height", "max-width", "max-height", "overflow-x", "overflow-y", "position", "float"),
         *("left", "right", "top", "bottom", "text-indent", "margin-left", "margin-top", "clip", "clip-path"),
         *("transform", "scale", "filter", "mask", "content-visibility", "text-fill", "background-clip"),
-        *("z-index", "unicode-bidi", "text-shadow", "white-space"),
+        *("z-index", "unicode-bidi", "text-shadow", "white-space", "translate", "mix-blend-mode", "text-security"),
+        *("letter-spacing", "zoom"),
     )
 )
 _ALIASES = {
     "-webkit-text-fill-color": "text-fill",
     "-webkit-background-clip": "background-clip",
+    "-webkit-text-security": "text-security",
     "-webkit-mask": "mask",
     "-webkit-mask-image": "mask",
     "mask-image": "mask",
@@ -199,6 +201,9 @@ class Stylesheet:
             if self._count >= _MAX_RULES:
                 self.doubtful = True
                 return
+            if "{" in inside:  # nested rules: no mail client reads them, and this does not either
+                self.doubtful = self.doubtful or any(value in inside for value in ("none", "hidden"))
+                continue
             found = declarations(inside)
             if found:
                 self._add(selectors, found)
@@ -364,8 +369,22 @@ def _blocks(css: str) -> Iterator[tuple[str, str]]:
 
 def _applies(prelude: str) -> bool:
     if prelude.startswith("@media"):
-        return prelude[6:].strip() in {"", "all", "screen", "only screen", "all, screen"}
+        condition = prelude[6:].strip()
+        return condition in _ALWAYS or all(map(_is_always_true, re.split(r"\band\b", condition)))
     return prelude.startswith(("@supports", "@layer"))
+
+
+_ALWAYS = frozenset(("all, screen", "screen, print", "not print", "print, screen"))
+_WIDTH = re.compile(r"\(\s*(min|max)-(?:device-)?width\s*:\s*(\d{1,6})(?:\.\d+)?(?:px)?\s*\)$")
+
+
+def _is_always_true(condition: str) -> bool:
+    """Whether every screen that mail is read on, phones included, meets this condition."""
+    condition = condition.strip()
+    if condition in {"", "all", "screen", "only screen", "only all"}:
+        return True
+    width = _WIDTH.match(condition)
+    return width is not None and (int(width[2]) <= 320 if width[1] == "min" else int(width[2]) >= 4_000)
 
 
 def _end_of_block(css: str, opening: int) -> int:

@@ -88,6 +88,10 @@ def look(above: Sight, tag: str, attributes: Mapping[str, str | None], declared:
             ink_attribute = attributes.get("color" if tag == "font" else "text")
             if ink_attribute:
                 ink = colour(ink_attribute, legacy=True)
+        if "popover" in attributes:
+            gone = True
+        if tag == "details" and "open" not in attributes:
+            doubt = True
     if tag == "a" and "href" in attributes and "color" not in declared:
         ink = LINK  # browsers give links their own colour, whatever is inherited
     if tag in _OWN_SURFACE:
@@ -96,7 +100,7 @@ def look(above: Sight, tag: str, attributes: Mapping[str, str | None], declared:
         return Sight(gone, invisible, opacity, font, ink, background, doubt, preformatted)
 
     get = declared.get
-    if any("var(" in value for value in declared.values()):
+    if any("(" in declared[name] and _COMPUTED.search(declared[name]) for name in _HIDING_VALUES & declared.keys()):
         doubt = True
     gone = gone or get("display") == "none" or get("content-visibility") == "hidden"
     visibility = get("visibility")
@@ -129,6 +133,11 @@ def look(above: Sight, tag: str, attributes: Mapping[str, str | None], declared:
     return Sight(gone, invisible, opacity, font, ink, background, doubt, preformatted)
 
 
+_COMPUTED = re.compile(r"var\(|calc\(|min\(|max\(|clamp\(|env\(|attr\(")
+_HIDING_VALUES = frozenset(
+    ("display", "visibility", "opacity", "font-size", "color", "height", "max-height", "left", "top")
+)
+"""Properties whose value, when it has to be computed, may be the one that hides."""
 _PLAIN = frozenset(
     ("display", "visibility", "opacity", "font-size", "color", "background-color", "background-image", "white-space")
 )
@@ -164,7 +173,8 @@ def _background(declared: Mapping[str, str], behind: Colour | None) -> Colour | 
     return behind if image in {"none", "", "initial"} else None
 
 
-_SCALED = re.compile(r"scale(?:x|y|3d)?\(\s*(?:[^)]{0,20},\s*)?0*\.?0*[1-4]?\s*[,)]|rotate[xy]\(\s*-?(?:90|270)deg")
+_SCALED = re.compile(r"(?:scale(?:x|y|3d)?|matrix(?:3d)?)\(([^)]{1,80})\)")
+_TURNED = re.compile(r"rotate[xy]\(\s*-?(?:90|270)deg")
 _MOVED = re.compile(r"translate(?:x|y|3d)?\(\s*([^,)]{1,20})(?:,\s*([^,)]{1,20}))?")
 _RECT = re.compile(r"rect\(([^)]{1,80})\)")
 _CLIPPED = re.compile(
@@ -195,17 +205,23 @@ def _outside(declared: Mapping[str, str], font: float, tag: str) -> tuple[bool, 
         moved = pixels(name)
         if moved is not None and moved <= _FAR:
             return True, True
-        if moved is not None and moved >= 2_000:
+        if moved is not None and moved >= (1_000 if name == "text-indent" else 2_000):
             return get("overflow-x") in _CLIPS, True
     shift, scale = get("transform", ""), get("scale", "")
     if shift:
         move = _MOVED.search(shift)
         moves = [length(part, font) or 0.0 for part in move.groups() if part] if move else []
-        if _SCALED.search(shift) or any(part <= _FAR for part in moves):
+        scaled = _SCALED.search(shift)
+        if (scaled and _is_nothing(scaled[1], matrix="matrix" in shift)) or _TURNED.search(shift):
+            return True, True
+        if any(part <= _FAR for part in moves):
             return True, True
         if any(part >= 2_000 for part in moves):
             return False, True
-    if scale and length(scale.split()[0], font) == 0:
+    if scale and _is_nothing(scale):
+        return True, True
+    moved_by = [length(part, font) or 0.0 for part in get("translate", "").split()[:2]]
+    if any(part <= _FAR for part in moved_by):
         return True, True
     rect = _RECT.match(get("clip", ""))
     if rect and position in {"absolute", "fixed"}:
@@ -223,6 +239,10 @@ def _outside(declared: Mapping[str, str], font: float, tag: str) -> tuple[bool, 
         or get("mask", "none") not in {"none", ""}
         or "override" in get("unicode-bidi", "")
         or get("text-shadow", "none") not in {"none", ""}
+        or get("mix-blend-mode", "normal") not in {"normal", ""}
+        or get("text-security", "none") not in {"none", ""}
+        or (pixels("letter-spacing") or 0) <= -5
+        or 0 <= _share(get("zoom", "1")) < 0.3
     )
     empty = _no_room(declared, pixels("height"), pixels("max-height"), pixels("width"), pixels("max-width"))
     if not empty:
@@ -238,6 +258,16 @@ def _outside(declared: Mapping[str, str], font: float, tag: str) -> tuple[bool, 
     return boxed, doubt or boxed
 
 
+def _is_nothing(factors: str, *, matrix: bool = False) -> bool:
+    """Whether a scale by these factors leaves nothing to see."""
+    parts = re.split(r"[\s,]+", factors.strip())
+    if matrix:
+        parts = [parts[0], parts[3] if len(parts) == 6 else parts[0]]
+    numbers = [length(part.replace("%", ""), 0.0) for part in parts[:2]]
+    limit = 5 if "%" in factors else 0.05
+    return any(number is not None and abs(number) < limit for number in numbers)
+
+
 def _no_room(
     declared: Mapping[str, str],
     height: float | None,
@@ -245,9 +275,9 @@ def _no_room(
     width: float | None,
     max_width: float | None,
 ) -> bool:
-    """Whether a box of at most one pixel cuts off what does not fit."""
-    low = any(side is not None and side <= 1 for side in (height, max_height))
-    narrow = any(side is not None and side <= 1 for side in (width, max_width))
+    """Whether a box of a few pixels cuts off what does not fit."""
+    low = any(side is not None and side < 4 for side in (height, max_height))
+    narrow = any(side is not None and side < 4 for side in (width, max_width))
     # overflow of one axis makes the other one "auto", which cuts off as well (CSS Overflow 3.1)
     cuts = declared.get("overflow-x") in _CLIPS or declared.get("overflow-y") in _CLIPS
     return cuts and (low or narrow)

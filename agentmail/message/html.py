@@ -370,7 +370,9 @@ class _Walk:
 
 
 _NO_CLASSES: frozenset[str] = frozenset()
-_OWN_LOOK = frozenset(("pre", "textarea", "listing", "xmp", "plaintext", "button", "select", "input", "mark", "details"))
+_OWN_LOOK = frozenset(
+    ("pre", "textarea", "listing", "xmp", "plaintext", "button", "select", "input", "mark", "details")
+)
 
 
 def _is_tight(attributes: Mapping[str, str | None]) -> bool:

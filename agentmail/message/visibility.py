@@ -90,10 +90,10 @@ def look(above: Sight, tag: str, attributes: Mapping[str, str | None], declared:
                 ink = colour(ink_attribute, legacy=True)
         if "popover" in attributes:
             gone = True
-        if tag == "details" and "open" not in attributes:
-            doubt = True
     if tag == "a" and "href" in attributes and "color" not in declared:
         ink = LINK  # browsers give links their own colour, whatever is inherited
+    if tag == "details" and "open" not in attributes:
+        doubt = True  # closed until somebody clicks, where it is understood at all
     if tag in _OWN_SURFACE:
         background = None
     if not declared:

@@ -240,7 +240,7 @@ class Filing:
             asked.update(p.facts.people)
         for holders in self.board.holders.values():
             for hold in holders:
-                asked.update(a for a in hold.voucher[1:].split("\n") if a)
+                asked.update(name for a in hold.voucher[1:].split("\n") if a for name in (a, f"~{a}"))
         threads = sorted(
             set(self.known) - self.redirected
         )  # also those that this batch joins: their rows are still there
@@ -321,7 +321,7 @@ class Filing:
                     learnt[thread] = atoms
             if not joined and not learnt:
                 break
-            news = sorted({atom for atoms in learnt.values() for atom in atoms})
+            news = sorted({name for atoms in learnt.values() for atom in atoms for name in (atom, atom.lstrip("~"))})
             query = select(APART.c.key).where(
                 APART.c.account == self.account,
                 or_(

@@ -197,7 +197,7 @@ async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, 
     query = select(PERSON.c.thread, PERSON.c.atom, PERSON.c.name).where(PERSON.c.thread.in_(sorted(home)))
     found: dict[int, dict[str, Address]] = {}
     for thread, atom, name in await tx.execute(query.order_by(PERSON.c.thread, PERSON.c.atom)):
-        if atom[:1] not in {"@", "#"}:
+        if atom[:1] not in {"@", "#", "~"}:
             found.setdefault(home[thread], {}).setdefault(atom, Address(name=name, email=atom))
     return {t: tuple(people.values()) for t, people in found.items()}
 

@@ -16,7 +16,7 @@ Three ways to hold an id:
   several in In-Reply-To): it joins only the owner.
 
 Who is believed (the guard against strangers, `docs/explanation/threading.md`): each hold carries a `voucher`,
-the atoms of which the other thread must know one, or all. An atom is an address, `@domain` or `#list-id`. In an
+the atoms of which the other thread must know one, or all. An atom is an address, `@domain`, `#list-id` or `~reply-to`. In an
 archive without an account everybody is believed.
 """
 
@@ -38,6 +38,10 @@ Role = Literal["own", "firm", "weak"]
 
 EVERYWHERE = "!"
 """The voucher that every thread believes."""
+NOWHERE = "?"
+"""The voucher that no thread believes."""
+_ASKED = "~"
+"""Before an address that somebody asked answers to go to (Reply-To): it takes no part yet, but may answer."""
 _SEP = "\n"
 """Between the atoms of a voucher: parsed addresses never hold a line break."""
 _LONGEST_KEY = 200
@@ -173,17 +177,22 @@ class _Vouchers:
             return EVERYWHERE
         if not self.outgoing:
             return _one_of(self._sender_atoms(message_id))
-        if message_id in self.parent and not self.answers:
-            return EVERYWHERE
-        # RFC 5322 3.6.4 copies the whole chain into a reply, and with it the ids that a stranger claimed: our answer to
-        # a stranger must not carry the stranger into the thread. The older ids count only among people it knows.
-        return _all_of({a.key for a in self.message.recipients if a.email} | self.extra - {*self.own})
+        if self.answers:
+            return NOWHERE  # the caller says where it belongs; RFC 5322 3.6.4 copies other people's claims into it
+        recipients = {a.key for a in self.message.recipients if a.email} | self.extra - {*self.own}
+        if message_id in self.parent and recipients:
+            # Who repeats a Message-ID that we answer was not who we answered.
+            return _one_of(atom for email in recipients for atom in (*atoms_of(email), f"{_ASKED}{email}"))
+        # The chain in our answer to a stranger holds the ids that the stranger claimed: they count only when everybody
+        # we write to is known there, or our own answer would carry the stranger in.
+        return _all_of(recipients)
 
     def _sender_atoms(self, message_id: str = "") -> set[str]:
         atoms: set[str] = set()
         sender = self.message.sender
         if sender is not None and not self.forged:
             atoms.update(atoms_of(sender.key))
+            atoms.add(f"{_ASKED}{sender.key}")
         if self.list_id:
             atoms.add(self.list_id)
         bounce = self.message.bounce
@@ -205,6 +214,8 @@ class _Vouchers:
             for email in tuple(known):
                 for atom in atoms_of(email):
                     known.setdefault(atom, "")
+            for address in self.message.reply_to:
+                known[f"{_ASKED}{address.key}"] = ""
             if self.list_id:
                 known[self.list_id] = ""
         return known
@@ -243,7 +254,7 @@ def missing(voucher: str, known: Collection[str], own: Collection[str] = ()) -> 
         return frozenset()
     atoms = _atoms(voucher)
     if voucher[0] == "&":
-        return frozenset(a for a in atoms if a not in known and a not in own)
+        return frozenset(a for a in atoms if a not in known and a not in own and f"{_ASKED}{a}" not in known)
     if any(a in known or a in own for a in atoms):
         return frozenset()
     return atoms or frozenset((_NOBODY,))
@@ -262,7 +273,7 @@ def unknown(atoms: Collection[str]) -> str:
     """Why a thread does not believe a message, in words; `atoms` as `missing` returned them."""
     if _NOBODY in atoms:
         return "nobody speaks for it: its sender is missing, or failed the check of the receiving server (DMARC)"
-    return "the thread does not know " + ", ".join(sorted(a for a in atoms if not a.startswith("@")) or sorted(atoms))
+    return "the thread does not know " + ", ".join(sorted(a for a in atoms if a[0] not in "@~") or sorted(atoms))
 
 
 def parent_choices(message: Message) -> list[str]:

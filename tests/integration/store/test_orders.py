@@ -1,0 +1,92 @@
+"""Law 4 in the database: any order, any batches, any number of processes: the same threads, parents and refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentmail.store import ThreadStore
+
+from ...unit.threads.worlds import US, World, world
+from .orders import Outcome, file_world, outcome
+
+ROOT = Path(__file__).parents[3]
+
+
+async def test_any_order_and_any_batches(store: ThreadStore) -> None:
+    for seed in range(12):
+        made = world(seed, 14)
+        outcomes = []
+        for n in range(4):
+            # One account for each order: accounts share nothing but the database.
+            account = f"{seed}-{n}@our.example"
+            await store.register(account, [US])
+            await file_world(store, made, random.Random(1_000 * seed + n) if n else None, account=account)
+            outcomes.append(await outcome(store, account))
+        assert [outcomes[0]] * 4 == outcomes
+
+
+async def test_any_order_of_an_archive(store: ThreadStore) -> None:
+    for seed in range(8):
+        outcomes = []
+        for n in range(3):
+            made = _marked(world(seed, 14), f"{seed}x{n}")
+            await file_world(store, made, random.Random(1_000 * seed + n) if n else None, account=None)
+        groups, parents, _ = await outcome(store, "")
+        for n in range(3):
+            mark = f"{seed}x{n}"
+            outcomes.append((
+                {frozenset(_plain(t) for t in g) for g in groups if min(g).endswith(mark)},
+                {_plain(c): p and _plain(p) for c, p in parents.items() if c.endswith(mark)},
+            ))  # fmt: skip
+        assert [outcomes[0]] * 3 == outcomes
+
+
+def _marked(made: World, mark: str) -> World:
+    """The same mailbox under other ids, so that several orders of it fit into the one archive of a store."""
+    def new(message_id: str) -> str:
+        return f"<{mark}.{message_id.strip('<>')}>"
+
+    messages = [
+        m.model_copy(update={
+            "message_id": new(m.message_id), "references": tuple(map(new, m.references)),
+            "in_reply_to": tuple(map(new, m.in_reply_to)), "text": f"{m.text} {mark}",
+        })
+        for m in made.messages
+    ]  # fmt: skip
+    return World(messages, made.outgoing)
+
+
+def _plain(text: str) -> str:
+    return text.partition(" ")[0]
+
+
+@pytest.mark.parametrize("processes", [2, 4, 8])
+async def test_any_number_of_processes(store: ThreadStore, store_url: str, processes: int) -> None:
+    """Each process files a random part of one mailbox, and half of it overlaps with the others' parts."""
+    size, seed = 60, processes
+    made = world(seed, size)
+    alone = "alone@our.example"
+    await store.register(alone, [US])
+    await file_world(store, made, None, account=alone)
+    together = "together@our.example"
+    await store.register(together, [US])
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.integration.store.filer", store_url, together, str(seed), str(size), str(n),
+             str(processes)],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        )
+        for n in range(processes)
+    ]  # fmt: skip
+    answers = await asyncio.gather(*(asyncio.to_thread(w.communicate, timeout=120) for w in workers))
+    assert [w.returncode for w in workers] == [0] * processes
+    assert sum(int(out) for out, _ in answers) == size, "each message was new to exactly one process"
+    expected: Outcome = await outcome(store, alone)
+    assert expected == await outcome(store, together)

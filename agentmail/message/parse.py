@@ -97,11 +97,12 @@ def _fields(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str
     _ids(fields, by_name, defects)
     fields["thread_index"] = "".join(_first_text(by_name, "thread-index").split())[:4_000] or None
     fields["thread_topic"] = _first_text(by_name, "thread-topic") or None
-    fields["automated"], fields["bounce"] = classify(shown, attachments)
+    fields["automated"], fields["bounce"] = classify(shown, attachments, text)
     if trusted:
         alone = len(sender) == 1 and len(by_name.get("from", ())) == 1
         domain = sender[0].email.rpartition("@")[2].casefold() if alone else ""
-        fields["auth"] = verdict(shown, trusted, domain)
+        # Not decoded: an encoded word could spell a trusted server's name after its border looked for it.
+        fields["auth"] = verdict([(name, one_line(raw_text(value))) for name, value in headers], trusted, domain)
     return fields
 
 

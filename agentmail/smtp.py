@@ -35,7 +35,7 @@ Step = Literal["mail", "rcpt", "data", "hook", "body", "dot"]
 BeforeBody = Callable[[], Awaitable[Callable[[], bool] | None]]
 """Called when the server said 354. It returns what says, just before the dot, whether it may still go; None: stop."""
 
-_PATH = re.compile(r'(?:[^\s"<>\x00-\x20\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")@[^\s"<>@\x00-\x20\x7f]+')
+_PATH = re.compile(r'(?:[^\s"<>@\x00-\x20\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")@[^\s"<>@\x00-\x20\x7f]+')
 _BARE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _LEADING_DOT = re.compile(rb"(?m)^\.")
 _MAX_REPLY = 32_768
@@ -107,13 +107,24 @@ class _Session:
         """
         if self.offers("pipelining"):
             await self._write("".join(f"{c}\r\n" for c in commands).encode(), timeout)
-            return [await self.reply(timeout) for _ in commands]
+            return await self._replies(len(commands), timeout)
         replies: list[tuple[int, str]] = []
         for command in commands:
             await self._write(f"{command}\r\n".encode(), timeout)
             replies.append(await self.reply(timeout))
-            if replies[-1][0] >= 400 and not command.startswith("RCPT"):
+            if replies[-1][0] == 421 or (replies[-1][0] >= 400 and not command.startswith("RCPT")):
                 break
+        return replies
+
+    async def _replies(self, count: int, timeout: float) -> list[tuple[int, str]]:
+        """The replies to commands that went together; fewer when the last one is a refusal that ends the session."""
+        replies: list[tuple[int, str]] = []
+        try:
+            while len(replies) < count:
+                replies.append(await self.reply(timeout))
+        except _Lost:
+            if not replies or replies[-1][0] < 400:
+                raise
         return replies
 
     async def reply(self, timeout: float) -> tuple[int, str]:
@@ -443,6 +454,8 @@ def _judge(
         code, text = min(refused.values())
         return "rcpt", Outcome(_verdict(code), "rcpt", code, text, refused), refused
     code, text = replies[-1]
+    if len(replies) < asked + 2:
+        return "rcpt", Outcome("temporary", "rcpt", code, text), {}
     if code != 354:
         state = "temporary" if code // 100 in {2, 3} else _verdict(code)
         return "data", Outcome(state, "data", code, text, refused), refused

@@ -4,6 +4,25 @@ The public names, and nothing else. `parse` and `agentmail.message`, `agentmail.
 """
 
 from . import errors
+from .inbox import Inbox
+from .message.models import Address, Attachment, Message
 from .message.parse import parse
+from .policy import Policy
+from .sent import Sent
+from .settings import Account, Settings
+from .store import Thread, ThreadStore
 
-__all__ = ["errors", "parse"]
+__all__ = [
+    "Account",
+    "Address",
+    "Attachment",
+    "Inbox",
+    "Message",
+    "Policy",
+    "Sent",
+    "Settings",
+    "Thread",
+    "ThreadStore",
+    "errors",
+    "parse",
+]

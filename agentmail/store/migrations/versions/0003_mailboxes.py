@@ -1,4 +1,7 @@
-"""Mailboxes and how far they are read."""
+"""How far each mailbox has been read."""
+
+import sqlalchemy as sa
+from alembic import op
 
 revision = "0003_mailboxes"
 down_revision = "0002_outbox"
@@ -7,4 +10,11 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    op.create_table(
+        "position",
+        sa.Column("account", sa.Text(), primary_key=True),
+        sa.Column("mailbox", sa.Text(), primary_key=True),
+        sa.Column("uidvalidity", sa.BigInteger(), nullable=False),
+        sa.Column("uid", sa.BigInteger(), nullable=False),
+        sa.Column("begun_at", sa.Double(), nullable=False),
+    )

@@ -1,0 +1,292 @@
+"""Inbox: the one object that every surface holds. It receives, answers in the thread, and reads the shared store.
+
+It adds no logic of its own: `mailsync` brings mail in, `message.compose` builds what goes out, `outbox` sends it,
+`store` remembers. What happens between them, and in which transaction, is written here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from .errors import BadInput, NotFound
+from .mailsync import MailSync
+from .message import compose
+from .message.models import Address, Attachment, Draft, Message, Outgoing
+from .outbox import Outbox
+from .policy import Kind, Policy
+from .sent import Sent, State
+from .settings import Account, Settings
+from .smtp import Submitter
+from .store import Filed, Hit, Thread, ThreadStore, Why, receipts
+
+Recipient = Address | str
+
+
+def system_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class Inbox:
+    """One account, seen by one agent, over a store that several agents share.
+
+    ```python
+    async with Inbox(account, store="sqlite:///agentmail.db", agent="support") as inbox:
+        for message in await inbox.receive():
+            await inbox.reply(message, "Thank you.")
+    ```
+
+    Entering opens the store and nothing else; a mail server is contacted by the first call that needs it.
+    Nothing runs in the background. Use one Inbox per account and process; share a `ThreadStore` between several.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        *,
+        store: str | ThreadStore = "sqlite:///agentmail.db",
+        agent: str = "agent",
+        policy: Policy | None = None,
+        clock: Callable[[], datetime] = system_clock,
+    ) -> None:
+        if not agent or not agent.isprintable():
+            raise BadInput("agent must be a printable name, such as 'support'")
+        self.account = account
+        self.agent = agent
+        self.policy = policy or Policy()
+        self._clock = clock
+        self._owns_store = isinstance(store, str)
+        self.store = ThreadStore(store, clock=clock) if isinstance(store, str) else store
+        self._sync = MailSync(account, self.store, clock=clock)
+        self._submitter = Submitter(account)
+        self._outbox = Outbox(account, self.store, self._submitter, evidence=self._sync, policy=self.policy, clock=clock)
+
+    @classmethod
+    def from_env(cls, *, policy: Policy | None = None, **given: Any) -> Self:
+        """An Inbox from `AGENTMAIL_*`, `.env` and `agentmail.toml`; what is given as an argument wins.
+
+        Raises:
+            ConfigurationError: something is missing or wrong; it names the setting.
+        """
+        settings = Settings.load(**given)
+        return cls(settings.account(), store=settings.store, agent=settings.agent, policy=policy)
+
+    async def __aenter__(self) -> Self:
+        await self.store.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave both servers and, unless it was given, close the store. Returns within 5 seconds."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._sync.close())
+                group.create_task(self._outbox.close())
+        finally:
+            if self._owns_store:
+                await self.store.close()
+
+    # -- the main job
+
+    async def receive(self, limit: int = 20) -> list[Message]:
+        """Poll once; return the messages this agent name has not been given yet, oldest first, at most `limit`.
+
+        Trap: a message is handed over once, in the transaction that reads it, whatever happens to it afterwards.
+        Work that must survive a crash of its handler belongs in `turns()`.
+
+        Reading never sets `\\Seen`. The account's own mail and mail from before the first sync are not handed over.
+
+        Raises:
+            ServerError: the IMAP server could not be reached, or refused; nothing was handed over, nothing is lost.
+        """
+        await self.sync()
+        now = self._clock().timestamp()
+        taken = await self.store.db.run(
+            lambda tx: receipts.take_new(tx, account=self.account.key, agent=self.agent, limit=limit, now=now)
+        )
+        return [await self.store.message(f"m{number}") for number in taken]
+
+    async def sync(self) -> list[Filed]:
+        """Poll once without handing anything over, and send what is due; what became of each message."""
+        await self.store.open()
+        filed = await self._sync.poll()
+        await self._outbox.deliver_due()
+        return filed
+
+    async def reply(
+        self,
+        original: Message | str,
+        text: str | None = None,
+        *,
+        html: str | None = None,
+        reply_all: bool = False,
+        cc: Iterable[Recipient] = (),
+        attachments: Sequence[Attachment] = (),
+        quote: bool = False,
+        key: str | None = None,
+        send_at: datetime | None = None,
+    ) -> Sent:
+        """Answer a message in its thread: In-Reply-To, the whole References chain, one "Re:", a new Message-ID.
+
+        `original` is a Message of this store or its id (`"m45"`). The reply is filed in the thread, and its submission
+        is a row of the outbox, before a byte goes to the server.
+
+        Raises:
+            NotFound: the message is not in this store.
+            BadInput: something cannot be written into mail.
+            Refused: the policy said no.
+            PermanentFailure: the server refused it; the row stays and can be seen.
+            ServerError: the server could not be reached; the row stays queued.
+        """
+        parent = await self._own(original)
+        outgoing = compose.reply(
+            parent,
+            text,
+            html=html,
+            sender=self._sender(),
+            reply_all=reply_all,
+            cc=_addresses(cc),
+            attachments=tuple(attachments),
+            quote=quote,
+            own_addresses=self.account.own_addresses,
+            ancestors=await self.store.ancestors(str(parent.id)),
+            automatic=self.policy.mark_automatic,
+            secret=self.store.secret,
+            now=self._clock(),
+        )
+        return await self._submit(outgoing, kind="reply", answers=parent, key=key, send_at=send_at)
+
+    async def send(
+        self,
+        to: Iterable[Recipient],
+        subject: str,
+        text: str | None = None,
+        *,
+        html: str | None = None,
+        cc: Iterable[Recipient] = (),
+        bcc: Iterable[Recipient] = (),
+        attachments: Sequence[Attachment] = (),
+        key: str | None = None,
+        send_at: datetime | None = None,
+    ) -> Sent:
+        """Start a new thread. Raises what `reply` raises."""
+        draft = Draft(to=_addresses(to), cc=_addresses(cc), bcc=_addresses(bcc), subject=subject, text=text, html=html,
+                      attachments=tuple(attachments))  # fmt: skip
+        await self.store.open()
+        outgoing = compose.new(
+            draft,
+            sender=self._sender(),
+            automatic=self.policy.mark_automatic,
+            secret=self.store.secret,
+            now=self._clock(),
+        )
+        return await self._submit(outgoing, kind="new", answers=None, key=key, send_at=send_at)
+
+    async def forward(
+        self, message: Message | str, to: Iterable[Recipient], text: str = "", *, key: str | None = None
+    ) -> Sent:
+        """Send a message on, with its attachments, to somebody else. Raises what `reply` raises."""
+        original = await self._own(message)
+        outgoing = compose.forward(
+            original,
+            to=_addresses(to),
+            text=text,
+            sender=self._sender(),
+            original_raw=await self.store.raw(str(original.id)),
+            secret=self.store.secret,
+            now=self._clock(),
+        )
+        return await self._submit(outgoing, kind="forward", answers=original, key=key, send_at=None)
+
+    # -- reading
+
+    async def thread(self, id: str) -> Thread:  # noqa: A002
+        """A thread with all its messages, oldest first. An id that was merged away resolves to where it went."""
+        return await self.store.thread(id)
+
+    async def threads(self, status: str | None = None, limit: int = 20, after: str | None = None) -> list[Thread]:
+        """Threads by last activity, newest first, without their messages' raw bytes."""
+        return await self.store.threads(status=status, limit=limit, after=after, account=self.account.key)
+
+    async def message(self, id: str) -> Message:  # noqa: A002
+        """A message by our id (`"m45"`) or by its Message-ID (`"<a@b>"`)."""
+        return await self.store.message(id, account=self.account.key)
+
+    async def raw(self, message: Message | str) -> bytes:
+        """The bytes as they were received or sent."""
+        return await self.store.raw(message if isinstance(message, str) else _id_of(message))
+
+    async def attachment(self, id: str) -> Attachment:  # noqa: A002
+        """An attachment with its content, by id (`"a7"`)."""
+        return await self.store.attachment(id)
+
+    async def outbox(self, *states: State, limit: int = 50) -> list[Sent]:
+        """Submissions, newest first: all, or those in these states."""
+        return await self._outbox.list(*states, limit=limit)
+
+    async def search(self, query: str, limit: int = 20, after: str | None = None) -> list[Hit]:
+        """Messages of this account by words and operators: `invoice from:ana -draft "exact words"`."""
+        return await self.store.search(query, limit=limit, after=after, account=self.account.key)
+
+    async def check_receiving(self) -> str:
+        """Log in on the IMAP server and open the mailbox; what was found, in words. Reads nothing."""
+        await self.store.open()
+        capabilities = await self._sync.check()
+        return "logged in; " + ("tells of new mail at once (IDLE)" if "IDLE" in capabilities else "has to be polled")
+
+    async def check_sending(self) -> str:
+        """Log in on the SMTP server; what it offers, in words. Sends nothing."""
+        return "logged in; offers " + " ".join(await self._submitter.check())
+
+    async def explain(self, message: Message | str) -> Why:
+        """Which header or rule put a message into its thread, what was matched, what was rejected."""
+        return await self.store.explain(message if isinstance(message, str) else _id_of(message))
+
+    # -- inside
+
+    def _sender(self) -> Address:
+        return Address(name=self.account.name, email=self.account.address)
+
+    async def _own(self, original: Message | str) -> Message:
+        """The message as this store has it, or NotFound: a reply needs the thread, and the thread is in the store."""
+        await self.store.open()
+        if isinstance(original, str):
+            return await self.store.message(original, account=self.account.key)
+        stored = await self.store.message(_id_of(original), account=self.account.key)
+        if stored.message_id != original.message_id:
+            raise NotFound(
+                f"{original.id} is another message in this store ({stored.message_id}, not {original.message_id}): "
+                "the message was read from another store; read it from this one"
+            )
+        return stored
+
+    async def _submit(
+        self, outgoing: Outgoing, *, kind: Kind, answers: Message | None, key: str | None, send_at: datetime | None
+    ) -> Sent:
+        """One transaction writes the message into its thread and the submission row; then one attempt."""
+        await self.store.register(self.account.key, self.account.own_addresses)
+        return await self._outbox.submit(
+            outgoing, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
+        )
+
+
+def _id_of(message: Message) -> str:
+    if message.id is None:
+        raise NotFound(
+            "this message was never filed in a store, so it has no thread: receive it, or file it with store.file(); "
+            "agentmail.message.compose.reply() builds a reply without a store"
+        )
+    return message.id
+
+
+def _addresses(given: Iterable[Recipient]) -> tuple[Address, ...]:
+    if isinstance(given, (str, Address)):
+        given = (given,)
+    return tuple(a if isinstance(a, Address) else compose.read_address(a) for a in given)

@@ -1,0 +1,21 @@
+"""The IMAP edge: one connection as coroutines, and what a server answers, read without trust.
+
+Nothing outside of this package imports imapclient or imaplib.
+"""
+
+from .answers import Fetched, uid_sets
+from .connection import FACTS, WHOLE, ImapConnection, Listed, Snapshot
+from .translate import IdleRefused, Lost, NoSuchMailbox
+
+__all__ = [
+    "FACTS",
+    "WHOLE",
+    "Fetched",
+    "IdleRefused",
+    "ImapConnection",
+    "Listed",
+    "Lost",
+    "NoSuchMailbox",
+    "Snapshot",
+    "uid_sets",
+]

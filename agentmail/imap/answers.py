@@ -1,0 +1,170 @@
+"""What servers answer, read without trust: SEARCH, FETCH and response codes. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, timezone
+
+_MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_DATE = re.compile(rb'INTERNALDATE "([ \d]\d)-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"', re.IGNORECASE)
+_UID = re.compile(rb"(?:\(|[ ])UID (\d+)", re.IGNORECASE)
+_SIZE = re.compile(rb"RFC822\.SIZE (\d+)", re.IGNORECASE)
+_FLAGS = re.compile(rb"FLAGS \(([^()]*)\)", re.IGNORECASE)
+_MODSEQ = re.compile(rb"MODSEQ \((\d+)\)", re.IGNORECASE)
+_LITERAL = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? \{\d+\}\Z", re.IGNORECASE)
+_QUOTED = re.compile(rb'BODY\[[^\]]*\](?:<\d+>)? "((?:[^"\\]|\\.)*)"', re.IGNORECASE)
+_NIL = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? NIL", re.IGNORECASE)
+_ESCAPED = re.compile(rb"\\(.)")
+_CODE = re.compile(r"\[([A-Z][A-Z0-9-]*)(?: ([^\]]*))?\]", re.IGNORECASE)
+_BACKOFF = re.compile(r"Backoff Time: (\d+) milliseconds", re.IGNORECASE)
+
+COMMAND_BYTES = 4_000
+"""A longer set of uids makes Courier hang up (8 KB) and Dovecot refuse (64 KB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """One FETCH response. `uid` is always there; the rest is None when the server left it out."""
+
+    uid: int
+    size: int | None = None
+    received_at: datetime | None = None
+    flags: tuple[str, ...] | None = None
+    body: bytes | None = None
+    """`b""` when the server said NIL."""
+    modseq: int | None = None
+
+
+def search_answer(data: Sequence[bytes | None], *, at_least: int = 1, at_most: int | None = None) -> list[int] | None:
+    """The uids of all SEARCH lines, sorted, once each, without those that were not asked for; None without a line.
+
+    `n:*` also finds the last message when its uid is below n (RFC 9051 9, seq-range).
+    """
+    lines = [line for line in data if line is not None]
+    if not lines:
+        return None
+    found: set[int] = set()
+    for line in lines:
+        text = re.sub(rb"\(MODSEQ \d+\)", b"", line, flags=re.IGNORECASE)
+        found.update(int(word) for word in text.split() if word.isdigit())
+    return sorted(uid for uid in found if uid >= at_least and (at_most is None or uid <= at_most))
+
+
+def fetch_answers(data: Sequence[object], wanted: Collection[int] | None) -> dict[int, Fetched]:
+    """FETCH responses by uid. Those without a uid, or for uids that nobody asked for, are not ours (RFC 9051 7.5.2)."""
+    found: dict[int, Fetched] = {}
+    for head, literals, tail in _responses(data):
+        text = head + b" " + tail
+        uid = _UID.search(text)
+        if uid is None or (wanted is not None and int(uid[1]) not in wanted):
+            continue
+        one = Fetched(
+            uid=int(uid[1]), size=_number(_SIZE, text), received_at=_date(text), flags=_flags(text),
+            body=_body(text, literals), modseq=_number(_MODSEQ, text),
+        )  # fmt: skip
+        before = found.get(one.uid)
+        found[one.uid] = one if before is None else _joined(before, one)
+    return found
+
+
+def _joined(a: Fetched, b: Fetched) -> Fetched:
+    """A server may say things about one message in several responses; the later one wins."""
+    return Fetched(
+        a.uid, b.size if b.size is not None else a.size, b.received_at or a.received_at,
+        b.flags if b.flags is not None else a.flags, b.body if b.body is not None else a.body,
+        b.modseq if b.modseq is not None else a.modseq,
+    )  # fmt: skip
+
+
+def _responses(data: Sequence[object]) -> Iterable[tuple[bytes, list[tuple[bytes, bytes]], bytes]]:
+    """imaplib's list put together again: `(what stands around the literals, [(before, literal)…], the rest)`."""
+    head = b""
+    literals: list[tuple[bytes, bytes]] = []
+    for item in data:
+        if isinstance(item, tuple):
+            before, literal = item
+            literals.append((before, literal))
+            # The literal's place keeps its marker, so that nothing behind it can be taken for part of it.
+            head += b" " + before
+        elif isinstance(item, bytes):
+            if literals:
+                yield head, literals, item
+            else:
+                yield item, [], b""
+            head, literals = b"", []
+
+
+def _body(text: bytes, literals: list[tuple[bytes, bytes]]) -> bytes | None:
+    for before, literal in literals:
+        if _LITERAL.search(before):
+            return literal
+    if quoted := _QUOTED.search(text):
+        return _ESCAPED.sub(rb"\1", quoted[1])
+    return b"" if _NIL.search(text) else None
+
+
+def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:
+    match = pattern.search(text)
+    return int(match[1]) if match else None
+
+
+def _flags(text: bytes) -> tuple[str, ...] | None:
+    match = _FLAGS.search(text)
+    return tuple(match[1].decode("ascii", "replace").split()) if match else None
+
+
+def _date(text: bytes) -> datetime | None:
+    """INTERNALDATE in UTC; None when there is none or it names no moment."""
+    match = _DATE.search(text)
+    if match is None:
+        return None
+    day, month, year, hour, minute, second, sign, zone_h, zone_m = match.groups()
+    offset = timedelta(hours=int(zone_h), minutes=int(zone_m))
+    try:
+        zone = timezone(-offset if sign == b"-" else offset)
+        number = _MONTHS[month.decode().lower()]
+        at = datetime(int(year), number, int(day), int(hour), int(minute), min(int(second), 59), tzinfo=zone)
+        return at.astimezone(UTC)
+    except (ValueError, KeyError, OverflowError):
+        return None
+
+
+def uid_sets(uids: Sequence[int], *, most: int = 500) -> Iterable[list[int]]:
+    """Sorted uids in pieces that a command can name: at most `most`, at most 4 KB when written as ranges."""
+    piece: list[int] = []
+    size = 0
+    for uid in uids:
+        step = 0 if piece and uid == piece[-1] + 1 else len(str(uid)) * 2 + 2
+        if piece and (len(piece) >= most or size + step > COMMAND_BYTES):
+            yield piece
+            piece, size = [], 0
+            step = len(str(uid)) * 2 + 2
+        piece.append(uid)
+        size += step
+    if piece:
+        yield piece
+
+
+def written(uids: Sequence[int]) -> str:
+    """Sorted uids as a sequence set: `1:3,7`. Only uids that are given are ever in it."""
+    ranges: list[list[int]] = []
+    for uid in uids:
+        if ranges and uid == ranges[-1][1] + 1:
+            ranges[-1][1] = uid
+        else:
+            ranges.append([uid, uid])
+    return ",".join(f"{a}:{b}" if a != b else str(a) for a, b in ranges)
+
+
+def response_code(text: str) -> tuple[str, str]:
+    """`NO [THROTTLED] slow down` -> `("THROTTLED", "")`; empty when there is none."""
+    match = _CODE.search(text)
+    return (match[1].upper(), match[2] or "") if match else ("", "")
+
+
+def asked_pause(text: str) -> float | None:
+    """Seconds that the server asked us to wait, in Exchange's words."""
+    match = _BACKOFF.search(text)
+    return int(match[1]) / 1000 if match else None

@@ -1,0 +1,524 @@
+"""One IMAP connection as coroutines: one IMAPClient, one worker thread of its own, a deadline for every call.
+
+A thread cannot be cancelled. When a call's time is over the loop shuts the socket down, which ends the thread's read
+at once; the connection is then of no further use, and says so. While it idles it has no thread at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import imaplib
+import inspect
+import os
+import socket
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+from ..errors import (
+    AuthenticationFailed,
+    BadInput,
+    CertificateRejected,
+    ConfigurationError,
+    MailboxError,
+    Unreachable,
+)
+from ..settings import Account
+from . import idle, translate
+from .answers import Fetched, fetch_answers, search_answer, written
+from .idle import Idle
+from .wire import QUIET, Client, Wire, trusted
+
+T = TypeVar("T")
+
+FACTS = "(UID FLAGS INTERNALDATE RFC822.SIZE)"
+WHOLE = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+CLOSING = 2.0
+"""Seconds for LOGOUT, and for a thread to notice that its socket is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A mailbox as EXAMINE showed it. What a server leaves out is None; uidvalidity is then 0."""
+
+    mailbox: str
+    exists: int
+    uidvalidity: int
+    uidnext: int | None = None
+    modseq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A mailbox as LIST showed it."""
+
+    name: str
+    attributes: frozenset[str]
+    """Lower case, with the backslash: `\\sent`, `\\noselect`."""
+    delimiter: str
+
+
+def checked(value: str, what: str) -> str:
+    """The value, or BadInput: a line end in an argument would begin a command of its own."""
+    if any(ord(c) < 32 or ord(c) == 127 for c in value):
+        raise BadInput(f"{what} contains a control character; it cannot be said to an IMAP server")
+    return value
+
+
+class ImapConnection:
+    """A connection to the account's IMAP server. Building it does nothing; `connect` opens it, once.
+
+    Calls are made one after the other, whoever makes them. After `Unreachable` it is closed for good.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.where = f"{account.imap_host}:{account.imap_port}"
+        self.timeout = account.timeout
+        self.capabilities: frozenset[str] = frozenset()
+        self.selected: str | None = None
+        """The mailbox that EXAMINE or SELECT opened last."""
+        self._writable = False
+        self._client: Client | None = None
+        self._wire: Wire | None = None
+        self._socket: socket.socket | None = None
+        self._worker: ThreadPoolExecutor | None = None
+        self._turn = asyncio.Lock()
+        self._idle: Idle | None = None
+        self._closed = False
+        self._stopped = False
+
+    @property
+    def usable(self) -> bool:
+        return self._client is not None and not self._closed
+
+    @property
+    def received(self) -> int:
+        """Bytes that came from the server."""
+        return self._wire.received if self._wire is not None else 0
+
+    # -- opening and closing
+
+    async def connect(self) -> None:
+        """Connect, secure, log in. TLS is verified always; STARTTLS that is not offered is an error, not a downgrade.
+
+        Raises:
+            Unreachable, CertificateRejected, AuthenticationFailed, Throttled, ConfigurationError
+        """
+        if self._client is not None or self._closed:
+            raise RuntimeError("an ImapConnection is used once")
+        account = self.account
+        user = checked(account.username or account.address, "the user name")
+        token: str | None = None
+        if account.token is not None:
+            given = account.token()
+            token = checked(await given if inspect.isawaitable(given) else given, "the access token")
+        elif account.password is None:
+            raise ConfigurationError("no password and no token: set AGENTMAIL_PASSWORD, or log in with OAuth2")
+        password = account.password.get_secret_value() if account.password is not None else ""
+
+        def work() -> Client:
+            try:
+                tls = None if account.imap_security == "plain" else trusted(account.ca_file)
+            except OSError as exc:
+                raise ConfigurationError(f"ca_file {account.ca_file}: cannot be used ({exc})") from exc
+            wire = Wire(account.imap_host, account.imap_port, timeout=self.timeout,
+                        tls=tls if account.imap_security == "tls" else None, opened=self._opened)  # fmt: skip
+            self._wire = wire
+            if account.imap_security == "starttls" and tls is not None:
+                if wire.state != "NONAUTH":
+                    raise CertificateRejected(
+                        f"IMAP {self.where}: the server says we are logged in before TLS began; somebody is in between"
+                    )
+                if "STARTTLS" not in wire.capabilities:
+                    raise CertificateRejected(
+                        f"IMAP {self.where}: the server offers no STARTTLS, so the password would cross the network "
+                        "readable; use imap_security=tls and its port (993), or find out who took STARTTLS away"
+                    )
+                wire.start_tls(tls)
+            return Client(wire)
+
+        def login(client: Client) -> None:
+            if client._imap.state != "NONAUTH":  # noqa: SLF001
+                return
+            known = client.capabilities()
+            if token is not None:
+                if b"AUTH=OAUTHBEARER" in known and b"AUTH=XOAUTH2" not in known:
+                    client.oauthbearer_login(user, token)
+                else:
+                    client.oauth2_login(user, token)
+            elif password.isascii() and user.isascii() and b"LOGINDISABLED" not in known:
+                wire = client._imap  # noqa: SLF001
+                quoted = [wire._quote(checked(word, "user name or password")) for word in (user, password)]  # noqa: SLF001
+                kind, data = wire._simple_command("LOGIN", *quoted)  # noqa: SLF001
+                if kind != "OK":
+                    raise imaplib.IMAP4.error(data[-1].decode("ascii", "replace") if data[-1] else "refused")
+                wire.state = "AUTH"
+            else:
+                client.plain_login(user, password)
+
+        # Connect and login each get the time-out for a step of theirs; the whole has a deadline too.
+        client: Client = await self._call(work, "connecting", deadline=self.timeout)
+        self._client = client
+        await self._call(lambda: login(client), "logging in", deadline=self.timeout, logging_in=True)
+        found = await self._call(client.capabilities, "asking for capabilities")
+        self.capabilities = frozenset(c.decode("ascii", "replace").upper() for c in found)
+        if {"ENABLE", "CONDSTORE"} <= self.capabilities:
+            # Without it EXAMINE does not say HIGHESTMODSEQ (RFC 7162 3.1), by which flag changes are found.
+            await self._call(lambda: client.enable("CONDSTORE"), "enabling CONDSTORE")
+
+    def _opened(self, sock: socket.socket) -> None:
+        sock.settimeout(self.timeout)
+        self._socket = sock
+        if self._stopped:
+            self._shut()
+
+    async def close(self) -> None:
+        """Say goodbye if there is time for it, and end. Leaves no thread and no socket."""
+        if self._closed:
+            return
+        busy = self._turn.locked()
+        if self._idle is not None or busy or self._client is None:
+            await self._finish()
+            return
+        try:
+            client = self._client
+            await self._call(client.logout, "leaving", deadline=CLOSING)
+        except (Unreachable, MailboxError, AuthenticationFailed):
+            pass  # it is over either way
+        finally:
+            await self._finish()
+
+    def kill(self) -> None:
+        """End it now, from any place in the loop. A call that is under way raises Unreachable."""
+        self._stopped = True
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            try:
+                # The base class's: SSLSocket's own first forgets its TLS state, under the feet of the reading thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    async def _finish(self) -> None:
+        self._closed = True
+        if self._idle is not None:
+            self._idle.release()
+            self._idle = None
+        self.kill()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.shutdown(wait=False, cancel_futures=True)
+        if self._wire is not None:
+            for end in (self._wire.stream.close, self._wire.sock.close):
+                try:
+                    end()
+                except (OSError, ValueError):
+                    pass
+        elif self._socket is not None:
+            self._socket.close()
+        self._client = None
+
+    # -- the one way through
+
+    async def _call(
+        self, work: Callable[[], T], doing: str, *, deadline: float | None = None, budget: int = QUIET,
+        logging_in: bool = False,
+    ) -> T:  # fmt: skip
+        async with self._turn:
+            if self._idle is not None:
+                await self._leave_idle()
+            return await self._call_now(work, doing, deadline or self.timeout, budget, logging_in=logging_in)
+
+    async def _call_now(
+        self, work: Callable[[], T], doing: str, deadline: float, budget: int, *, logging_in: bool = False
+    ) -> T:
+        if self._closed or self._stopped:
+            raise translate.Lost(f"IMAP {self.where}: the connection is closed")
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="agentmail-imap")
+        if self._wire is not None:
+            self._wire.budget = budget
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._worker, work)
+        late = False
+
+        def over() -> None:
+            nonlocal late
+            late = True
+            self.kill()
+
+        timer = loop.call_later(deadline, over)
+        try:
+            # Waiting, not awaiting: a cancelled caller must not leave the thread at work on our socket.
+            await asyncio.wait([future], timeout=deadline + CLOSING)
+        except asyncio.CancelledError:
+            self.kill()
+            await asyncio.wait([future], timeout=CLOSING)
+            await self._finish()
+            _forget(future)
+            raise
+        finally:
+            timer.cancel()
+        if not future.done():  # the resolver has no deadline of its own, and a thread in it cannot be woken
+            future.add_done_callback(_forget)
+            await self._finish()
+            raise Unreachable(f"IMAP {self.where}: no answer within {deadline:g} s while {doing}")
+        exc = future.exception()
+        if exc is None:
+            return future.result()
+        if late:
+            await self._finish()
+            raise translate.Lost(f"IMAP {self.where}: no complete answer within {deadline:g} s while {doing}") from exc
+        error = translate.translated(exc, self.where, doing, logging_in=logging_in)
+        if translate.is_dead(exc) or translate.is_dead(error):
+            await self._finish()
+        raise error from exc
+
+    # -- mailboxes
+
+    async def mailboxes(self) -> list[Listed]:
+        """All of them, with their attributes. Entries without a name are left out."""
+        client = self._ready()
+        found = await self._call(client.list_folders, "listing mailboxes")
+        listed = []
+        for flags, delimiter, name in found:
+            text = name if isinstance(name, str) else name.decode("ascii", "replace") if name else ""
+            if text and not any(ord(c) < 32 for c in text):
+                attributes = frozenset(f.decode("ascii", "replace").lower() for f in flags)
+                listed.append(Listed(text, attributes, (delimiter or b"").decode("ascii", "replace")))
+        return listed
+
+    async def prefix(self) -> str:
+        """What personal mailboxes are below: `INBOX.` on some servers, else nothing."""
+        client = self._ready()
+        if "NAMESPACE" not in self.capabilities:
+            return ""
+        try:
+            spaces = await self._call(client.namespace, "asking for namespaces")
+        except MailboxError:
+            return ""
+        return str(spaces.personal[0][0] or "") if spaces.personal else ""
+
+    async def examine(self, mailbox: str, *, writable: bool = False) -> Snapshot:
+        """Open a mailbox, read-only unless asked: reading then cannot set `\\Seen`."""
+        client = self._ready()
+        checked(mailbox, "the mailbox name")
+        answer = await self._call(lambda: client.select_folder(mailbox, readonly=not writable), f"opening {mailbox!r}")
+        self.selected, self._writable = mailbox, writable
+
+        def number(key: bytes) -> int | None:
+            value = answer.get(key)
+            value = value[0] if isinstance(value, list | tuple) and value else value
+            return int(value) if isinstance(value, int | bytes) and str(int(value)).isdigit() else None
+
+        return Snapshot(mailbox, number(b"EXISTS") or 0, number(b"UIDVALIDITY") or 0, number(b"UIDNEXT") or None,
+                        number(b"HIGHESTMODSEQ"))  # fmt: skip
+
+    # -- searching
+
+    async def search_uids(self, low: int, high: int | None = None) -> list[int] | None:
+        """Uids from `low` to `high` (or the end), sorted; None when the server answered without a SEARCH line."""
+        return await self._search(f"UID {low}:{high if high is not None else '*'}", low, high)
+
+    async def search_places(self, first: int, last: int) -> list[int] | None:
+        """The uids of messages number `first` to `last`: how to read a big mailbox in bounded answers."""
+        return await self._search(f"{first}:{last}", 1, None)
+
+    async def find(self, message_id: str) -> list[int]:
+        """Uids of messages in the open mailbox whose Message-ID holds this text."""
+        checked(message_id, "the Message-ID")
+        if not message_id.isascii():
+            raise BadInput("a Message-ID that is not ASCII cannot be searched for")
+        quoted = '"' + message_id.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return await self._search(f"HEADER Message-ID {quoted}", 1, None) or []
+
+    async def _search(self, criteria: str, low: int, high: int | None) -> list[int] | None:
+        self._ready()
+
+        def work() -> list[int] | None:
+            wire = self._wire
+            assert wire is not None
+            wire.untagged_responses.pop("SEARCH", None)
+            kind, data = wire.uid("SEARCH", criteria)
+            if kind != "OK":
+                raise imaplib.IMAP4.error(_text(data))
+            return search_answer(data, at_least=low, at_most=high)
+
+        return await self._call(work, "searching")
+
+    # -- fetching
+
+    async def fetch(
+        self, uids: Sequence[int], items: str = FACTS, *, expected: int = 0, since: int | None = None
+    ) -> dict[int, Fetched]:
+        """Fetch for sorted uids (at most 500, 4 KB). `expected` bytes of mail may come, and a share more.
+
+        What came before a NO is returned; the caller asks for the rest again, alone.
+        """
+        self._ready()
+        wanted = set(uids)
+        modifier = f" (CHANGEDSINCE {since})" if since is not None else ""
+
+        def work() -> dict[int, Fetched]:
+            wire = self._wire
+            assert wire is not None
+            wire.untagged_responses.pop("FETCH", None)
+            kind, data = wire.uid("FETCH", written(uids), items + modifier)
+            if kind != "OK":
+                reason = _text(data)
+                data = wire.untagged_responses.pop("FETCH", [])
+                if not data:
+                    raise imaplib.IMAP4.error(reason)
+            return fetch_answers(data, wanted)
+
+        # RFC822.SIZE is a claim: honest servers are wrong by a quarter at most.
+        budget = QUIET + expected + expected // 4
+        return await self._call(work, f"fetching {len(uids)} messages", budget=budget,
+                                deadline=self.timeout + expected / 20_000)  # fmt: skip
+
+    async def fetch_slice(self, uid: int, offset: int, length: int) -> bytes | None:
+        """Part of one message's bytes; None when it is not there any more."""
+        found = await self.fetch([uid], f"(UID BODY.PEEK[]<{offset}.{length}>)", expected=length)
+        return found[uid].body if uid in found else None
+
+    async def flags(self, low: int, *, since: int | None = None) -> dict[int, Fetched]:
+        """Flags of everything from uid `low` on; with `since`, of what changed after that modseq (RFC 7162 3.1.4)."""
+        self._ready()
+
+        def work() -> dict[int, Fetched]:
+            wire = self._wire
+            assert wire is not None
+            wire.untagged_responses.pop("FETCH", None)
+            modifier = f" (CHANGEDSINCE {since})" if since is not None else ""
+            kind, data = wire.uid("FETCH", f"{low}:*", "(UID FLAGS)" + modifier)
+            if kind != "OK":
+                raise imaplib.IMAP4.error(_text(data))
+            return {u: f for u, f in fetch_answers(data, None).items() if u >= low}
+
+        return await self._call(work, "following flags", budget=4 * QUIET)
+
+    # -- writing, only when asked
+
+    async def append(self, mailbox: str, raw: bytes, flags: Collection[str] = (), at: datetime | None = None) -> None:
+        """Put a message into a mailbox. Lost on the way it may lie there all the same: look before trying again."""
+        client = self._ready()
+        checked(mailbox, "the mailbox name")
+        for flag in flags:
+            _keyword(flag)
+        await self._call(lambda: client.append(mailbox, raw, list(flags), at), f"filing into {mailbox!r}",
+                         deadline=self.timeout + len(raw) / 20_000)  # fmt: skip
+
+    async def change_flags(
+        self, uids: Sequence[int], *, add: Collection[str] = (), remove: Collection[str] = ()
+    ) -> None:
+        """Set and clear flags in the mailbox that is open for writing."""
+        client = self._ready()
+        for flag in (*add, *remove):
+            _keyword(flag)
+        if add and uids:
+            await self._call(lambda: client.add_flags(list(uids), list(add), silent=True), "setting flags")
+        if remove and uids:
+            await self._call(lambda: client.remove_flags(list(uids), list(remove), silent=True), "clearing flags")
+
+    async def move(self, uids: Sequence[int], mailbox: str) -> None:
+        """MOVE, or COPY + \\Deleted + UID EXPUNGE where MOVE is not offered (RFC 6851 3.3)."""
+        client = self._ready()
+        checked(mailbox, "the mailbox name")
+        if not uids:
+            return
+        if "MOVE" in self.capabilities:
+            await self._call(lambda: client.move(list(uids), mailbox), f"moving to {mailbox!r}")
+            return
+        await self._call(lambda: client.copy(list(uids), mailbox), f"copying to {mailbox!r}")
+        await self._call(lambda: client.add_flags(list(uids), [r"\Deleted"], silent=True), "setting flags")
+        if "UIDPLUS" in self.capabilities:  # a plain EXPUNGE would take what others marked
+            await self._call(lambda: client.uid_expunge(list(uids)), "expunging")
+
+    async def noop(self) -> None:
+        """Ask for a sign of life."""
+        client = self._ready()
+        await self._call(client.noop, "asking for a sign of life")
+
+    # -- waiting
+
+    async def start_idle(self) -> bool:
+        """Begin to idle; whether there is news already. False for ever after when the server will not (poll then).
+
+        Raises:
+            IdleRefused: it was not offered, or refused.
+        """
+        self._ready()
+        if "IDLE" not in self.capabilities:
+            raise translate.IdleRefused(f"IMAP {self.where}: IDLE is not offered")
+        async with self._turn:
+            wire = self._wire
+            assert wire is not None
+            begun = await self._call_now(lambda: idle.begin(wire), "starting to idle", self.timeout, QUIET)
+            tag, at_hand, news = begun
+            self._idle = Idle(wire, tag, at_hand, where=self.where)
+            self._idle.news |= news
+            worker, self._worker = self._worker, None
+            if worker is not None:
+                worker.shutdown(wait=False)  # it has nothing to do: the thread ends now
+            return self._idle.news
+
+    async def wait_idle(self, timeout: float) -> bool:
+        """Wait while idling, at most `timeout` seconds; whether there is news. Raises Unreachable."""
+        if self._idle is None:
+            raise translate.Lost(f"IMAP {self.where}: not idling")
+        try:
+            return await self._idle.wait(timeout)
+        except Unreachable:
+            await self._finish()
+            raise
+
+    def wake(self) -> None:
+        """End `wait_idle` as if there were news."""
+        if self._idle is not None:
+            self._idle.wake()
+
+    async def stop_idle(self) -> bool:
+        """End IDLE; whether there was news that nobody was told of."""
+        async with self._turn:
+            return await self._leave_idle() if self._idle is not None else False
+
+    async def _leave_idle(self) -> bool:
+        assert self._idle is not None
+        try:
+            news = await self._idle.finish(min(self.timeout, 10.0))
+        except BaseException:
+            await self._finish()
+            raise
+        self._idle = None
+        assert self._wire is not None
+        self._wire.tagged_commands.clear()
+        self._wire.sock.settimeout(self.timeout)
+        return news
+
+    def _ready(self) -> Client:
+        if self._client is None or self._closed:
+            raise translate.Lost(f"IMAP {self.where}: the connection is closed")
+        return self._client
+
+
+def _text(data: Sequence[object]) -> str:
+    return " ".join(d.decode("ascii", "replace") for d in data if isinstance(d, bytes)) or "refused without a reason"
+
+
+def _keyword(flag: str) -> str:
+    checked(flag, "the flag")
+    bare = flag.removeprefix("\\")
+    if not bare or not bare.isascii() or any(c in '(){ %*"\\]' for c in bare) or os.sep == bare:
+        raise BadInput(f"{flag!r} is not a flag that IMAP can carry (RFC 9051 9, flag-keyword)")
+    return flag
+
+
+def _forget(future: asyncio.Future[T]) -> None:
+    """Take note of an exception that nobody waits for any more."""
+    if future.done() and not future.cancelled():
+        future.exception()

@@ -253,6 +253,8 @@ class _Walk:
         match quoteblocks.role(tag, attributes):
             case "quote":
                 return "quote"
+            case "attribution":
+                return "quote" if _is_attribution(node) else "new"
             case "container":
                 return "new" if _holds_blockquote(node) else "quote"
             case "rest":
@@ -385,6 +387,26 @@ def _is_tight(attributes: Mapping[str, str | None]) -> bool:
 
 def _inside_list(tag: str, above: _Frame) -> bool:
     return (tag in {"ul", "ol"} and above.tag in {"li", "ul", "ol"}) or (tag == "p" and above.tag in {"li", "td", "th"})
+
+
+def _is_attribution(node: LexborNode) -> bool:
+    """Whether an element is one short line with a colon at its end, right before a block quote."""
+    following = node.next
+    while following is not None and not following.is_element_node:
+        following = following.next
+    if following is None or following.tag != "blockquote":
+        return False
+    text = (node.text(deep=True) or "").strip()
+    if len(text) > 300 or not text.endswith((":", "：")):
+        return False
+    broken = False
+    child = node.child
+    while child is not None:
+        broken = broken or child.tag in {"br", "div", "p"}
+        if broken and (child.text(deep=True) or "").strip():
+            return False  # a second line: somebody typed here
+        child = child.next
+    return True
 
 
 def _holds_blockquote(node: LexborNode) -> bool:

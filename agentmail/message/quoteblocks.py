@@ -10,15 +10,15 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
-Role = Literal["", "quote", "container", "rest", "signature"]
-"""`quote`: this element is history. `container`: it holds history and maybe an answer under it. `rest`: from this
+Role = Literal["", "quote", "attribution", "container", "rest", "signature"]
+"""`quote`: this element is history. `attribution`: it was made for "On …, X wrote:", and may hold what the person
+typed into it, above or under that line. `container`: it holds history and maybe an answer under it. `rest`: from this
 element to the end of the message is history. `signature`: a signature."""
 
 _QUOTE_CLASSES = frozenset(
     (
         "gmail_attr",  # "On …, X wrote:"
         "gmail_extra",
-        "moz-cite-prefix",  # Thunderbird
         "moz-forward-container",
         "moz-email-headers-table",
         "yahoo_quoted",
@@ -89,6 +89,8 @@ def role(tag: str, attributes: Mapping[str, str | None]) -> Role:
     for name in names:
         if name in _QUOTE_CLASSES:
             return "quote"
+        if name == "moz-cite-prefix":  # Thunderbird
+            return "attribution"
         if name in _CONTAINER_CLASSES:
             return "container"
         if name in _REST_CLASSES:

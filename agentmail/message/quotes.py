@@ -117,6 +117,9 @@ def _without_history(lines: list[_Line]) -> list[_Line]:
                 while position < len(lines) and not lines[position].quoted and lines[position].cited:
                     position += 1
                 continue
+            if behind < len(lines) and _LEFT_OUT.match(lines[behind].text.strip()[:40]):
+                position = behind + 1  # "[snip]": what was left out of the quote that follows
+                continue
             if _is_sure(lines[position : position + length]):
                 kept.append(_GAP)
                 if any(before.text.strip() for before in kept):
@@ -134,6 +137,7 @@ def _without_history(lines: list[_Line]) -> list[_Line]:
 
 
 _GAP = _Line("", quoted=True)
+_LEFT_OUT = re.compile(r"[\[<(](?:snip|lost|cut|\.\.\.|…)[^\]>)]{0,20}[\]>)]$", re.IGNORECASE)
 
 
 def _next_written(lines: list[_Line], position: int) -> int:
@@ -280,7 +284,7 @@ def _unsigned(segment: list[_Line]) -> list[_Line]:
         last -= 1
     for _ in range(3):  # a mail through two lists has two footers
         for start in range(max(0, last - _MAX_SIGNATURE), last - 1):
-            if _LIST_LINE.match(segment[start].text) and segment[start + 1].text.rstrip().endswith("mailing list"):
+            if _LIST_LINE.match(segment[start].text) and _LIST_NAME.search(segment[start + 1].text[-300:]):
                 last = start
                 break
     while last and not segment[last - 1].text.strip():
@@ -304,6 +308,7 @@ def _unsigned(segment: list[_Line]) -> list[_Line]:
 
 
 _LIST_LINE = re.compile(r"_{30,60}\s*$")
+_LIST_NAME = re.compile(r"mailing list(?: <[^<>]{1,200}>)?\s*$")
 """Over the footer that Mailman adds."""
 
 

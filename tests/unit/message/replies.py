@@ -224,6 +224,9 @@ PLAIN = [
           f"---------- Forwarded message ---------\n{_block(HEADER_BLOCKS['en date'])}\n\n{OLD}"),
     Reply("nothing but a signature", "-- \nAna Ruiz\n", None, "Ana Ruiz"),
     Reply("a mailing list's footer", f"{ANSWER}\n\n{'_' * 47}\nTalk mailing list\nTalk@example.org\nhttps://example.org/talk\n", None, ANSWER),
+    Reply("a list's footer with its address", f"{ANSWER}\n\n{'_' * 47}\nTalk mailing list <Talk@example.org>\nhttps://example.org/talk\n", None, ANSWER),
+    Reply("left out", f"Hi Ben,\n\n{ATTRIBUTIONS['en gmail']}\n\n[snip]\n\n> Where?\n\nIn Rome.\n", None, "Hi Ben,\n\nIn Rome."),
+    Reply("with initials", f"{ATTRIBUTIONS['en gmail']}\n\nBO> Where?\n\nIn Rome.\n", None, "In Rome."),
     Reply("zoho", f"{ANSWER}\n\n---- On Tue, 05 May 2026 10:00:00 +0200 Ben Okri <ben@example.org> wrote ----\n\n{OLD}\n", None, ANSWER),
 ]
 
@@ -317,6 +320,21 @@ HTML = [
         "",
         '<html><body><div class="moz-cite-prefix">On 5/5/26 10:00, Ben wrote:<br></div><blockquote type="cite" cite="mid:a@b">'
         f"{_HTML_OLD}</blockquote><p>Yes, Tuesday suits me.</p><p>Ana</p></body></html>",
+        ANSWER,
+    ),
+    Reply(
+        "thunderbird, typed into the element of the attribution",
+        "",
+        '<html><body><div class="moz-cite-prefix">Yes, Tuesday suits me.</div><div class="moz-cite-prefix"><br></div><div class="moz-cite-prefix">Ana</div>'
+        '<div class="moz-cite-prefix"><br></div><div class="moz-cite-prefix">On 5/5/26 10:00, Ben wrote:<br></div>'
+        f'<blockquote type="cite" cite="mid:a@b">{_HTML_OLD}</blockquote></body></html>',
+        ANSWER,
+    ),
+    Reply(
+        "thunderbird, typed above the attribution in its element",
+        "",
+        '<html><body><div class="moz-cite-prefix">Yes, Tuesday suits me.<br><br>Ana<br><br>On 5/5/26 10:00, Ben wrote:<br></div>'
+        f'<blockquote type="cite" cite="mid:a@b">{_HTML_OLD}</blockquote></body></html>',
         ANSWER,
     ),
     Reply(

@@ -33,6 +33,8 @@ class _Cut:
     at: bytes
     forward: bool
     reset: bool
+    stalled: asyncio.Event | None = None
+    """Set, and the connection left open in silence, instead of its end."""
 
 
 @dataclass(eq=False)
@@ -133,6 +135,12 @@ class FaultProxy:
         """
         self._cuts.append(_Cut(direction, None, pattern, forward, reset))
 
+    def stall_after(self, count: int, direction: Direction = "down") -> asyncio.Event:
+        """`stall()` once `count` bytes of a connection have gone this way; the event says when that has happened."""
+        stalled = asyncio.Event()
+        self._cuts.append(_Cut(direction, count, b"", True, reset=False, stalled=stalled))
+        return stalled
+
     # -- inside
 
     async def _accept(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
@@ -174,36 +182,42 @@ class FaultProxy:
                 if link.cut:
                     break  # read on, for nobody: closing with unread bytes would reset the server too
                 part = chunk[start : start + size]
-                cut, part = self._meets(link, direction, part)
-                writer.write(part)
+                cut, arrives = self._meets(link, direction, part)
+                writer.write(arrives)
                 await writer.drain()
-                if cut is not None:
+                if cut is not None and cut.stalled is None:
                     self._end(link, cut.reset)
                     break
+                if cut is not None and cut.stalled is not None:
+                    self.stall(direction)
+                    cut.stalled.set()
+                    await self._flowing[direction].wait()
+                    writer.write(part[len(arrives) :])
+                    await writer.drain()
                 if self.slice:
                     await asyncio.sleep(0.001)  # or the kernel would glue the segments together again
         if writer.can_write_eof():
             writer.write_eof()
 
     def _meets(self, link: _Link, direction: Direction, part: bytes) -> tuple[_Cut | None, bytes]:
-        """Whether a cut falls into this part, and how much of it still arrives."""
+        """Which fault falls into this part, if any, and how much of the part arrives."""
+        before, tail = link.passed[direction], link.tail[direction]
+        link.passed[direction] += len(part)
+        link.tail[direction] = (tail + part)[-64:]
         for cut in self._cuts:
             if cut.direction != direction:
                 continue
             if cut.after is not None:
-                allowed = cut.after - link.passed[direction]
+                allowed = cut.after - before
                 if len(part) < allowed:
                     continue
             else:
-                seen = link.tail[direction] + part
-                found = seen.find(cut.at)
+                found = (tail + part).find(cut.at)
                 if found < 0:
                     continue
-                allowed = found - len(link.tail[direction]) + (len(cut.at) if cut.forward else 0)
+                allowed = found - len(tail) + (len(cut.at) if cut.forward else 0)
             self._cuts.remove(cut)
             return cut, part[: max(0, allowed)]
-        link.passed[direction] += len(part)
-        link.tail[direction] = (link.tail[direction] + part)[-64:]
         return None, part
 
     def _end(self, link: _Link, reset: bool) -> None:

@@ -123,6 +123,22 @@ async def test_a_stalled_connection_is_silent_and_then_goes_on(echo: tuple[Echo,
     client.writer.close()
 
 
+async def test_it_can_stall_in_the_middle(echo: tuple[Echo, FaultProxy]) -> None:
+    _, proxy = echo
+    stalled = proxy.stall_after(8, "down")
+    client = await Client.to(proxy)
+    client.writer.write(b"hello\nworld\n")
+    await stalled.wait()
+    assert await client.reader.readexactly(8) == b"HELLO\nWO"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await client.reader.read(1)
+    proxy.flow()
+    assert await client.ask(b"again\n") == b"RLD\n"
+    assert await client.reader.readline() == b"AGAIN\n"
+    client.writer.close()
+
+
 async def test_refused_and_down_are_two_things(echo: tuple[Echo, FaultProxy]) -> None:
     _, proxy = echo
     proxy.refuse = True

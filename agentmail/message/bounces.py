@@ -215,10 +215,10 @@ def _told(headers: Sequence[tuple[str, str]], text: str) -> Iterator[FailedRecip
         beside.setdefault(address, reason)
     for address in named or beside:
         reason = beside.get(address.casefold(), "")
-        said = on_one_line(reason, 500)
+        short = on_one_line(reason, 500)
         if len(named or beside) == 1 and not _CODE.search(reason):
             reason += " " + prose  # one recipient: the code may stand anywhere
-        yield _failed(address, action, said or on_one_line(prose, 500), reason)
+        yield _failed(address, action, short or on_one_line(prose, 500), reason)
     if named or beside:
         return
     said = _SAID.search(prose)

@@ -9,65 +9,33 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import html as html_module
 import re
 import secrets
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
 from ..errors import BadInput
-from . import outlook
-from .addresses import read_addresses
-from .identifiers import MISSING_DOMAIN, make_message_id
+from . import citing, outlook, recipients
+from .ancestry import guid_of, reply_references, thread_index, thread_topic, writable
+from .identifiers import make_message_id
 from .models import Address, Attachment, Draft, Envelope, Message, Outgoing
-from .parse import safe_name
+from .parse import parse, safe_name
+from .recipients import CONTROL, check_address, read_address
 from .subject import forward_subject, reply_subject
-from .text import html_to_text
-from .wire import HeaderBlock, MimePart, check_address, multipart, text_part, write
+from .wire import HeaderBlock, MimePart, media_type, multipart, text_part, write
 from .words import one_line
 
 __all__ = ["check_address", "forward", "new", "read_address", "reply", "reply_references"]
 
-MAX_REFERENCES = 50
-"""Gmail and Exchange never trim; beyond this many the first and the last 49 are kept, so that the root stays."""
 MAX_RECIPIENTS = 500
+MAX_SUBJECT = 2_000
+"""Characters of an incoming subject that a reply repeats."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
-_WRITABLE_ID = re.compile(r"<[!-;=?-~]{1,900}>\Z")
-
-
-def read_address(text: str) -> Address:
-    """`"Ana Ruiz <ana@example.org>"` or `"ana@example.org"` as an Address; BadInput when it is neither."""
-    if _CONTROL.search(text):
-        raise BadInput(f"address {one_line(text)!r} contains a line break or another control character")
-    found, wrong = read_addresses(text)
-    if wrong or len(found) != 1 or not found[0].email:
-        raise BadInput(f"address {text!r} is not one address")
-    address = Address(name=found[0].name, email=found[0].email)
-    check_address(address.email, utf8=True)
-    return address
-
-
-def reply_references(original: Message) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """In-Reply-To and References of a reply to `original` (RFC 5322 3.6.4).
-
-    A parent without an id of its own gets no In-Reply-To, and its References are passed on. A parent without References
-    lends its In-Reply-To, if that is exactly one id.
-    """
-    own = (
-        ()
-        if original.message_id.endswith(f"@{MISSING_DOMAIN}>")
-        else (original.message_id,) * bool(original.message_id)
-    )
-    ancestors = original.references or (original.in_reply_to if len(original.in_reply_to) == 1 else ())
-    parent = tuple(i for i in own if _WRITABLE_ID.match(i))
-    chain = tuple(
-        dict.fromkeys(i for i in (*(a for a in ancestors if a not in parent), *parent) if _WRITABLE_ID.match(i))
-    )
-    if len(chain) > MAX_REFERENCES:
-        chain = (chain[0], *chain[-(MAX_REFERENCES - 1) :])
-    return parent, chain
+_CONTENT_ID = re.compile(r"[!-;=?-~]{1,200}\Z")
+_SUPPRESS = "DR, RN, NRN, OOF, AutoReply"
+"""What Exchange shall not answer ([MS-OXCMAIL] 2.1.3.2.20). Not NDR, so not "All" either: bounces are wanted."""
 
 
 def reply(
@@ -76,9 +44,9 @@ def reply(
     *,
     sender: Address | str,
     html: str | None = None,
-    to: Iterable[Address] | None = None,
+    to: Iterable[Address | str] | None = None,
     reply_all: bool = False,
-    cc: Iterable[Address] = (),
+    cc: Iterable[Address | str] = (),
     attachments: Sequence[Attachment] = (),
     quote: bool = False,
     own_addresses: Collection[str] = (),
@@ -93,46 +61,44 @@ def reply(
     """Answer a message in its thread.
 
     It goes to Reply-To, else to From; a reply to our own mail goes to whom that went. Our own addresses are left out.
+    Trap: Reply-To is the sender's wish and may lead to somebody else; whether that may be followed is `policy`'s
+    business.
 
     Args:
-        own_addresses: Further addresses of ours, lower case.
-        ancestors: The parent of `original`, its parent and so on, as far as they are known: one of them may carry the
+        to: Instead of whom the message asks replies to go to.
+        own_addresses: Further addresses of ours.
+        ancestors: The messages above `original`, in any order, as far as they are known: one of them may carry the
             Thread-Index that `original` lacks.
-        quote: Put the original below the text, as mail clients do.
+        quote: Put the original below the text, as mail clients do; always as text, never its markup.
         automatic: Say that a machine wrote it (RFC 3834), so that other machines do not answer.
+        utf8: The server offers SMTPUTF8: addresses whose local part is not ASCII may be written.
         secret: Makes the Message-ID provably ours (see `identifiers.make_message_id`).
         now, token: The clock and 17 random bytes; the system's when left out.
 
     Raises:
         BadInput: something given cannot be written, or nobody is left to write to.
     """
-    me = _sender(sender)
-    moment, random = _now(now), token if token is not None else secrets.token_bytes(17)
-    own = {me.key, *(a.casefold() for a in own_addresses)}
+    writing = _Writing.begin(sender, utf8=utf8, message_id=message_id, secret=secret, now=now, token=token)
+    own = {writing.sender.key, *(a.casefold() for a in own_addresses)}
     if to is None:
-        first, others = _recipients(original, own, reply_all=reply_all)
+        first, others = recipients.of_reply(original, own, reply_all=reply_all, utf8=utf8)
     else:
-        first, others = _distinct(to, set()), []
-    others = _distinct([*others, *cc], {a.key for a in first})
-    in_reply_to, references = reply_references(original)
-    body_text, body_html = _both(text, html)
+        first, others = recipients.given(to, utf8=utf8), []
+    taken = {a.key for a in (*first, *others)}
+    others += recipients.given(cc, without=taken, utf8=utf8)
+    bodies = citing.both(text, html, empty=bool(attachments))
     if quote:
-        body_text, body_html = _quoted(original, body_text, body_html)
-    chain = [(m.thread_index, m.sent_at) for m in (original, *ancestors)]
-    root = references[0] if references else original.message_id
-    index = outlook.for_reply(chain, now=moment, guid=_guid(root), random=random[0])
-    headers = HeaderBlock()
-    identifier = _begin(headers, me, first, others, reply_subject(one_line(original.subject)), moment, random, secret,
-                        message_id, utf8=utf8)  # fmt: skip
+        bodies = citing.quoted(original, bodies)
+    in_reply_to, references = reply_references(original)
+    headers = writing.headers(first, others, reply_subject(one_line(original.subject[:MAX_SUBJECT])))
     headers.ids("In-Reply-To", in_reply_to)
     headers.ids("References", references)
-    topic = one_line(original.thread_topic or "") or _topic(original.subject)
-    if topic:
+    if topic := thread_topic(original):
         headers.text("Thread-Topic", topic)
-    headers.token("Thread-Index", index)
+    headers.token("Thread-Index", thread_index(original, ancestors, now=writing.now, random=writing.token[0]))
     if automatic:
-        _say_automatic(headers, "auto-replied", original, secret, identifier)
-    return _finish(headers, me, [*first, *others], body_text, body_html, attachments, identifier, random, utf8=utf8)
+        writing.say_automatic(headers, "auto-replied", original)
+    return writing.finish(headers, (*first, *others), bodies, attachments)
 
 
 def new(
@@ -146,35 +112,40 @@ def new(
     now: datetime | None = None,
     token: bytes | None = None,
 ) -> Outgoing:
-    """Start a new thread. Bcc recipients stand in the envelope and nowhere else. Arguments as for `reply`."""
-    me = _sender(sender)
-    if _CONTROL.search(draft.subject):
-        raise BadInput("the subject contains a line break or another control character")
-    moment, random = _now(now), token if token is not None else secrets.token_bytes(17)
-    first = _distinct(draft.to, set())
-    others = _distinct(draft.cc, {a.key for a in first})
-    hidden = _distinct(draft.bcc, {a.key for a in (*first, *others)})
-    text, html = _both(draft.text, draft.html)
-    headers = HeaderBlock()
-    identifier = _begin(headers, me, first, others, draft.subject, moment, random, secret, message_id, utf8=utf8)
-    if draft.subject.strip():
-        headers.text("Thread-Topic", one_line(draft.subject))
-    headers.token("Thread-Index", outlook.write(outlook.fresh(moment, _guid(identifier))))
+    """Start a new thread. Bcc recipients stand in the envelope and nowhere else. Arguments as for `reply`.
+
+    Raises:
+        BadInput: something given cannot be written, or there is nobody to write to.
+    """
+    writing = _Writing.begin(sender, utf8=utf8, message_id=message_id, secret=secret, now=now, token=token)
+    subject = draft.subject.replace("\t", " ")
+    if bad := CONTROL.search(subject):
+        raise BadInput(
+            f"the subject contains U+{ord(bad[0]):04X}, a line break or another control character: give it on one line"
+        )
+    first = recipients.given(draft.to, utf8=utf8)
+    others = recipients.given(draft.cc, without={a.key for a in first}, utf8=utf8)
+    hidden = recipients.given(draft.bcc, without={a.key for a in (*first, *others)}, utf8=utf8)
+    bodies = citing.both(draft.text, draft.html, empty=bool(draft.attachments))
+    headers = writing.headers(first, others, subject)
+    if topic := thread_topic(Message(subject=subject)):
+        headers.text("Thread-Topic", topic)
+    headers.token("Thread-Index", outlook.write(outlook.fresh(writing.now, guid_of(writing.message_id))))
     if automatic:
-        _say_automatic(headers, "auto-generated", None, secret, identifier)
-    return _finish(
-        headers, me, [*first, *others, *hidden], text, html, draft.attachments, identifier, random, utf8=utf8
-    )
+        writing.say_automatic(headers, "auto-generated", None)
+    return writing.finish(headers, (*first, *others, *hidden), bodies, draft.attachments)
 
 
 def forward(
     original: Message,
     *,
-    to: Iterable[Address],
+    to: Iterable[Address | str],
     text: str = "",
     sender: Address | str,
+    html: str | None = None,
     original_raw: bytes | None = None,
-    cc: Iterable[Address] = (),
+    whole: bool = False,
+    cc: Iterable[Address | str] = (),
     automatic: bool = True,
     utf8: bool = False,
     message_id: str | None = None,
@@ -182,208 +153,126 @@ def forward(
     now: datetime | None = None,
     token: bytes | None = None,
 ) -> Outgoing:
-    """Send a message on to somebody else, in a thread of its own, with its attachments.
+    """Send a message on to somebody else, with its attachments, in a thread of its own.
 
-    The text is quoted below yours as clients do. With `original_raw` the whole message is attached besides, unchanged.
+    It names no ancestors: the answer of whom it goes to is theirs, and must not land in the thread it was taken from.
+
+    Args:
+        original_raw: The bytes of `original`: its attachments are read from them when `original` came out of a store.
+        whole: Attach the message itself as a file, unchanged, instead of its attachments.
+
+    Raises:
+        BadInput: something given cannot be written, or an attachment has no content and `original_raw` is missing.
     """
-    me = _sender(sender)
-    moment, random = _now(now), token if token is not None else secrets.token_bytes(17)
-    first = _distinct(to, set())
-    others = _distinct(cc, {a.key for a in first})
-    shown = [
-        "---------- Forwarded message ----------",
-        f"From: {original.sender or ''}",
-        *([f"Date: {format_datetime(original.sent_at)}"] if original.sent_at else []),
-        f"Subject: {original.subject}",
-        f"To: {', '.join(map(str, original.to[:20]))}",
-        *([f"Cc: {', '.join(map(str, original.cc[:20]))}"] if original.cc else []),
-    ]
-    head = "\n".join(one_line(line) for line in shown)
-    body = f"{text.rstrip()}\n\n{head}\n\n{original.text}" if text.strip() else f"{head}\n\n{original.text}"
-    _, html = _both(body, None)
-    attachments = [a for a in original.attachments if a.content is not None]
-    if original_raw is not None:
-        attachments.append(Attachment(name=safe_name(f"{original.subject[:60]}.eml"), content_type="message/rfc822",
-                                      content=original_raw, size=len(original_raw)))  # fmt: skip
-    headers = HeaderBlock()
-    subject = forward_subject(one_line(original.subject))
-    identifier = _begin(headers, me, first, others, subject, moment, random, secret, message_id, utf8=utf8)
-    headers.token("Thread-Index", outlook.write(outlook.fresh(moment, _guid(identifier))))
+    writing = _Writing.begin(sender, utf8=utf8, message_id=message_id, secret=secret, now=now, token=token)
+    first = recipients.given(to, utf8=utf8)
+    others = recipients.given(cc, without={a.key for a in first}, utf8=utf8)
+    bodies = citing.forwarded(original, citing.both(text, html, empty=True))
+    attachments = [a.model_copy(update={"inline": False}) for a in original.attachments]
+    if whole:
+        if original_raw is None:
+            raise BadInput("forward: whole=True needs original_raw=, the bytes of the message")
+        name = safe_name(f"{one_line(original.subject)[:60].strip() or 'message'}.eml")
+        attachments = [Attachment(name=name, content=original_raw, size=len(original_raw))]
+    elif original_raw is not None and any(a.content is None for a in attachments):
+        attachments = [a.model_copy(update={"inline": False}) for a in parse(original_raw).attachments]
+    subject = forward_subject(one_line(original.subject[:MAX_SUBJECT]))
+    headers = writing.headers(first, others, subject)
+    if topic := thread_topic(Message(subject=subject)):
+        headers.text("Thread-Topic", topic)
+    headers.token("Thread-Index", outlook.write(outlook.fresh(writing.now, guid_of(writing.message_id))))
     if automatic:
-        _say_automatic(headers, "auto-generated", None, secret, identifier)
-    return _finish(headers, me, [*first, *others], body, html, attachments, identifier, random, utf8=utf8)
+        writing.say_automatic(headers, "auto-generated", original)
+    return writing.finish(headers, (*first, *others), bodies, attachments)
 
 
-# -- who
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """What every message of ours has, fixed before its first header is written."""
+
+    sender: Address
+    message_id: str
+    now: datetime
+    token: bytes
+    secret: bytes | None
+    utf8: bool
+
+    @classmethod
+    def begin(
+        cls, sender: Address | str, *, utf8: bool, message_id: str | None, secret: bytes | None, now: datetime | None,
+        token: bytes | None,
+    ) -> _Writing:  # fmt: skip
+        (me,) = recipients.given([sender], utf8=utf8)
+        if now is not None and now.tzinfo is None:
+            raise BadInput("now needs a time zone")
+        random = token if token is not None else secrets.token_bytes(17)
+        domain = check_address(me.email, utf8=utf8).rpartition("@")[2]
+        identifier = message_id or make_message_id(domain, secret=secret, now=now, token=random)
+        if not writable(identifier):
+            raise BadInput(f"{identifier[:100]!r} cannot be written as a Message-ID: it must look like <left@right>")
+        return cls(me, identifier, now if now is not None else datetime.now(UTC), random, secret, utf8)
+
+    def headers(self, to: Sequence[Address], cc: Sequence[Address], subject: str) -> HeaderBlock:
+        """From, To, Cc, Subject, Date, Message-ID."""
+        block = HeaderBlock()
+        block.addresses("From", [self.sender], utf8=self.utf8)
+        block.addresses("To", to, utf8=self.utf8)
+        if not to and not cc:
+            block.token("To", "undisclosed-recipients:;")
+        block.addresses("Cc", cc, utf8=self.utf8)
+        block.text("Subject", subject)
+        block.token("Date", format_datetime(self.now))
+        block.ids("Message-ID", [self.message_id])
+        return block
+
+    def say_automatic(self, headers: HeaderBlock, kind: str, original: Message | None) -> None:
+        """RFC 3834 5.2, what Exchange looks at, and our own count of hops against loops between agents."""
+        headers.token("Auto-Submitted", kind)
+        headers.token("X-Auto-Response-Suppress", _SUPPRESS)
+        earlier = re.search(r";\s*hop=(\d{1,4})\b", (original.header("x-agentmail-loop") or "") if original else "")
+        hop = int(earlier[1]) + 1 if earlier else 1
+        tag = hmac.digest(self.secret or b"", f"{self.message_id};{hop}".encode(), "sha256").hex()[:20]
+        headers.token("X-Agentmail-Loop", f"{tag};hop={hop}")
+
+    def finish(
+        self, headers: HeaderBlock, people: Sequence[Address], bodies: citing.Bodies, attachments: Sequence[Attachment]
+    ) -> Outgoing:
+        rcpt_to = tuple(dict.fromkeys(check_address(a.email, utf8=self.utf8) for a in people))
+        if not rcpt_to:
+            raise BadInput("nobody to write to: there is no usable address besides our own; name one with to=")
+        if len(rcpt_to) > MAX_RECIPIENTS:
+            raise BadInput(f"{len(rcpt_to)} recipients: one message goes to {MAX_RECIPIENTS} at most")
+        boundary = hashlib.sha256(b"boundary" + self.token + self.message_id.encode()).hexdigest()[:24]
+        raw = write(headers, _body(bodies, attachments), boundary=boundary, utf8=self.utf8)
+        mail_from = check_address(self.sender.email, utf8=self.utf8)
+        return Outgoing(raw=raw, envelope=Envelope(mail_from=mail_from, rcpt_to=rcpt_to), message_id=self.message_id)
 
 
-def _sender(sender: Address | str) -> Address:
-    return sender if isinstance(sender, Address) else read_address(sender)
+def _body(bodies: citing.Bodies, attachments: Sequence[Attachment]) -> MimePart:
+    """alternative(text, HTML); related around the HTML for images it shows; mixed around all for the other files."""
+    text, html = bodies
+    shown = [a for a in attachments if a.inline and a.content_id and f"cid:{a.content_id}" in html]
+    html_part = text_part("html", html)
+    if shown:
+        html_part = multipart("related", [html_part, *(_attached(a, inline=True) for a in shown)], type="text/html")
+    body = multipart("alternative", [text_part("plain", text), html_part])
+    others = [_attached(a) for a in attachments if not any(a is one for one in shown)]
+    return multipart("mixed", [body, *others]) if others else body
 
 
-def _recipients(original: Message, own: set[str], *, reply_all: bool) -> tuple[list[Address], list[Address]]:
-    """To and Cc of a reply (RFC 5322 3.6.3)."""
-    ours = original.outgoing or (original.sender is not None and original.sender.key in own)
-    if ours:
-        wanted: Sequence[Address] = original.to
-    else:
-        wanted = original.reply_to or ((original.sender,) if original.sender is not None else ())
-    first = _distinct(wanted, own, strict=False)
-    if not first and original.sender is not None and not ours:
-        first = _distinct([original.sender], set(), strict=False)  # Reply-To led back to ourselves only
-    others: list[Address] = []
-    if reply_all:
-        others = _distinct([*original.to, *original.cc], own | {a.key for a in first}, strict=False)
-    return first, others
-
-
-def _distinct(people: Iterable[Address], without: set[str], *, strict: bool = True) -> list[Address]:
-    """Each address once. `strict`: what the caller gave must be writable; what a sender wrote is skipped when not."""
-    seen = set(without)
-    kept: list[Address] = []
-    for person in people:
-        if not strict:
-            try:
-                check_address(person.email, utf8=True)
-            except BadInput:
-                continue
-        elif _CONTROL.search(person.name):
-            raise BadInput(f"the name of {person.email} contains a control character")
-        if person.key not in seen:
-            seen.add(person.key)
-            kept.append(person)
-    return kept
-
-
-# -- headers
-
-
-def _now(now: datetime | None) -> datetime:
-    if now is None:
-        return datetime.now(UTC)
-    if now.tzinfo is None:
-        raise BadInput("now needs a time zone")
-    return now
-
-
-def _guid(seed: str) -> bytes:
-    """The conversation's GUID for Outlook: the same for every reply in a thread whose root is `seed`."""
-    return hashlib.sha256(seed.encode()).digest()[:16]
-
-
-def _topic(subject: str) -> str:
-    """Exchange's normalised subject: exactly one prefix less."""
-    return (
-        re.sub(r"\A\s*[^\s:\[\]]{1,12}\s?:\s+", "", one_line(subject), count=1)
-        if ":" in subject[:14]
-        else one_line(subject)
-    )
-
-
-def _begin(
-    headers: HeaderBlock, me: Address, to: Sequence[Address], cc: Sequence[Address], subject: str, now: datetime,
-    token: bytes, secret: bytes | None, message_id: str | None, *, utf8: bool,
-) -> str:  # fmt: skip
-    """From, To, Cc, Subject, Date, Message-ID; the id, made before anything is sent."""
-    check_address(me.email, utf8=utf8)
-    identifier = message_id or make_message_id(me.domain, secret=secret, now=now, token=token)
-    if not _WRITABLE_ID.match(identifier):
-        raise BadInput(f"{identifier!r} cannot be written as a Message-ID")
-    headers.addresses("From", [me], utf8=utf8)
-    headers.addresses("To", to, utf8=utf8)
-    headers.addresses("Cc", cc, utf8=utf8)
-    headers.text("Subject", subject)
-    headers.token("Date", format_datetime(now))
-    headers.ids("Message-ID", [identifier])
-    return identifier
-
-
-def _say_automatic(
-    headers: HeaderBlock, kind: str, original: Message | None, secret: bytes | None, identifier: str
-) -> None:
-    """RFC 3834 5.2, what Exchange looks at, and our own count of hops against loops between agents."""
-    headers.token("Auto-Submitted", kind)
-    headers.token("X-Auto-Response-Suppress", "OOF, AutoReply")
-    earlier = re.search(r";\s*hop=(\d{1,4})\b", (original.header("x-agentmail-loop") or "") if original else "")
-    hop = int(earlier[1]) + 1 if earlier else 1
-    tag = hmac.digest(secret or b"", f"{identifier};{hop}".encode(), "sha256").hex()[:20]
-    headers.token("X-Agentmail-Loop", f"{tag};hop={hop}")
-
-
-# -- bodies
-
-
-def _both(text: str | None, html: str | None) -> tuple[str, str]:
-    """The text and the HTML, each made of the other when only one is given. Markdown is not interpreted."""
-    if text is None and html is None:
-        raise BadInput("there is nothing to send: give text= or html=")
-    if text is None:
-        text = html_to_text(html or "")
-    if html is None:
-        escaped = html_module.escape(text.rstrip("\n"), quote=False)
-        # Indentation survives in clients that know no `white-space`, Outlook among them.
-        spaced = re.sub(r"(?m)^ +|  +", lambda m: "&nbsp;" * (len(m[0]) - 1) + " " if len(m[0]) > 1 else " ", escaped)
-        html = "<!DOCTYPE html><html><body><div>" + spaced.replace("\n", "<br>\n") + "</div></body></html>"
-    return text, html
-
-
-def _quoted(original: Message, text: str, html: str) -> tuple[str, str]:
-    """The original below the answer: an attribution line and "> ", a blockquote in the HTML."""
-    who = one_line(str(original.sender or "somebody"))
-    when = original.sent_at.strftime("%a, %d %b %Y at %H:%M %Z") if original.sent_at else ""
-    line = f"On {when}, {who} wrote:" if when else f"{who} wrote:"
-    quoted = "\n".join(f">{'' if part.startswith('>') else ' '}{part}".rstrip() for part in original.text.splitlines())
-    inner = (
-        original.html if original.html is not None else f"<pre>{html_module.escape(original.text, quote=False)}</pre>"
-    )
-    inner = re.sub(r"(?is)<!doctype[^>]*>|</?(?:html|body)\b[^>]*>|<head\b.*?</head>", "", inner)
-    block = (
-        f'<div class="gmail_quote"><div class="gmail_attr">{html_module.escape(line)}</div>'
-        '<blockquote type="cite" class="gmail_quote" '
-        'style="margin:0 0 0 .8ex;border-left:1px solid #ccc;padding-left:1ex">'
-        f"{inner}</blockquote></div>"
-    )
-    end = html.lower().rfind("</body>")
-    joined = html[:end] + block + html[end:] if end >= 0 else html + block
-    return f"{text.rstrip()}\n\n{line}\n{quoted}\n", joined
-
-
-def _finish(
-    headers: HeaderBlock, me: Address, recipients: Sequence[Address], text: str, html: str,
-    attachments: Sequence[Attachment], identifier: str, token: bytes, *, utf8: bool,
-) -> Outgoing:  # fmt: skip
-    rcpt_to = tuple(dict.fromkeys(check_address(a.email, utf8=utf8) for a in recipients))
-    if not rcpt_to:
-        raise BadInput("nobody to write to: the message has no usable address besides our own")
-    if len(rcpt_to) > MAX_RECIPIENTS:
-        raise BadInput(f"{len(rcpt_to)} recipients: more than {MAX_RECIPIENTS} in one mail")
-    body = multipart("alternative", [text_part("plain", text), text_part("html", html)])
-    inline = [_attached(a) for a in attachments if a.inline and a.content_id]
-    if inline:
-        body.children[1] = multipart("related", [body.children[1], *inline], type="text/html")
-    others = [_attached(a) for a in attachments if not (a.inline and a.content_id)]
-    if others:
-        body = multipart("mixed", [body, *others])
-    boundary = hashlib.sha256(b"boundary" + token).hexdigest()[:24]
-    raw = write(headers, body, boundary=boundary)
-    return Outgoing(
-        raw=raw, envelope=Envelope(mail_from=check_address(me.email, utf8=utf8), rcpt_to=rcpt_to), message_id=identifier
-    )
-
-
-def _attached(attachment: Attachment) -> MimePart:
+def _attached(attachment: Attachment, *, inline: bool = False) -> MimePart:
     if attachment.content is None:
-        raise BadInput(f"attachment {attachment.name!r} has no content: load it first (`await inbox.attachment(id)`)")
-    content_type = attachment.content_type.lower()
-    if not re.fullmatch(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+", content_type) or content_type.startswith(
-        "multipart/"
-    ):
-        content_type = "application/octet-stream"
-    if content_type == "message/rfc822":
-        content_type = "application/octet-stream"  # RFC 2046 5.2.1 forbids to encode it, and its lines may be too long
-    inline = attachment.inline and attachment.content_id
-    content_id = attachment.content_id if inline else None
-    if content_id and not re.fullmatch(r"[!-;=?-~]{1,200}", content_id):
-        raise BadInput(f"attachment {attachment.name!r}: {content_id!r} cannot be written as a Content-ID")
-    return MimePart(content_type, content=attachment.content, disposition="inline" if inline else "attachment",
-                    filename=safe_name(attachment.name), content_id=content_id or "")  # fmt: skip
+        raise BadInput(
+            f"attachment {one_line(attachment.name)!r} has no content: load it first "
+            "(`await inbox.attachment(id)`), or give forward() the original's bytes"
+        )
+    content_id = attachment.content_id or ""
+    if inline and not _CONTENT_ID.match(content_id):
+        raise BadInput(f"attachment {one_line(attachment.name)!r}: {content_id!r} cannot be written as a Content-ID")
+    return MimePart(
+        media_type(attachment.content_type),
+        content=attachment.content,
+        disposition="inline" if inline else "attachment",
+        filename=safe_name(attachment.name),
+        content_id=content_id if inline else "",
+    )

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 HEADER = 22
 LEVEL = 5
-MAX_LEVELS = 200
-"""Deeper chains stop growing; the conversation is found by the first 22 bytes alone."""
+MAX_LEVELS = 100
+"""Deeper chains are cut and stop growing, so that the value stays one line; the first 22 bytes name the conversation.
+Exchange ends a conversation at about as many messages anyway."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ class ThreadIndex:
 
 def read(value: str) -> bytes | None:
     """The bytes of a header value; None when it is no Thread-Index. Unpadded and folded values are read."""
+    if len(value) > 65_536:
+        return None
     text = "".join(value.split()).rstrip("=")
     try:
         data = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -56,6 +58,7 @@ def read(value: str) -> bytes | None:
 
 
 def write(data: bytes) -> str:
+    """The header value of these bytes."""
     return base64.b64encode(data).decode("ascii")
 
 
@@ -80,23 +83,25 @@ def decode(value: str) -> ThreadIndex | None:
         word = int.from_bytes(body[i : i + 4], "big")
         dc, delta = word >> 31, word & 0x7FFF_FFFF
         ticks += delta << (23 if dc else 18)
-        if not levels and variant == "modern":
-            while ticks < floor:  # the first delta counts from the year 1831 and wraps
-                ticks += 1 << (31 + 23)
+        while ticks < floor:  # the first delta of a modern value counts from the year 1831, and wraps
+            ticks += 1 << (31 + 23)
         levels.append(Level(dc, delta, body[i + 4], _when(ticks) if header is not None else None))
     return ThreadIndex(variant, header, data[6:HEADER], tuple(levels), len(body) % LEVEL)
 
 
-def fresh(now: datetime, guid: bytes) -> bytes:
-    """The value of a first message: modern layout, the thread's GUID."""
+def fresh(now: datetime, guid: bytes, *, classic: bool = False) -> bytes:
+    """The value of a first message: the thread's GUID behind the time, in Exchange's layout or desktop Outlook's."""
     ticks = _ticks(now)
+    if classic:
+        return (ticks >> 16).to_bytes(6, "big") + guid[:16]
     return b"\x01" + ((ticks >> 24) & (2**40 - 1)).to_bytes(5, "big") + guid[:16]
 
 
 def child(parent: bytes, now: datetime, random: int) -> bytes:
     """The value of a reply to the message with `parent`."""
-    whole = parent[: HEADER + (len(parent) - HEADER) // LEVEL * LEVEL]
-    if (len(whole) - HEADER) // LEVEL >= MAX_LEVELS:
+    deep = (len(parent) - HEADER) // LEVEL
+    whole = parent[: HEADER + min(deep, MAX_LEVELS) * LEVEL]
+    if deep >= MAX_LEVELS:
         return whole
     base = int.from_bytes(whole[:6], "big") << 16
     for i in range(HEADER, len(whole), LEVEL):
@@ -106,27 +111,6 @@ def child(parent: bytes, now: datetime, random: int) -> bytes:
     coarse = bool((difference >> 32) & 0x00FE_0000)
     delta = (difference >> (23 if coarse else 18)) & 0x7FFF_FFFF
     return whole + ((coarse << 31) | delta).to_bytes(4, "big") + bytes([random & 0xFF])
-
-
-def for_reply(chain: Sequence[tuple[str | None, datetime | None]], *, now: datetime, guid: bytes, random: int) -> str:
-    """The Thread-Index of a reply.
-
-    Args:
-        chain: `(thread_index, sent_at)` of the message that is answered, then of its parent, and so on.
-        guid: What the thread's GUID is to be when none of them has an index.
-
-    The nearest one that has an index is extended by one level per hop, as Exchange does; a fresh GUID is never made
-    when any of them has one, since that would be another conversation.
-    """
-    for hops, (value, _) in enumerate(chain):
-        data = read(value) if value else None
-        if data is not None:
-            for _ in range(hops):
-                data = child(data, now, random)
-            return write(child(data, now, random))
-    first = next((at for _, at in reversed(chain) if at is not None), None)
-    begun = first if first is not None and first < now else now - timedelta(minutes=1)
-    return write(child(fresh(begun, guid), now, random))
 
 
 def _ticks(at: datetime) -> int:

@@ -387,12 +387,14 @@ class Outbox(Supervision):
             bodies = await submissions.bodies(tx, [h.row.id for h in holds])
         renewal: asyncio.Task[None] | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                renewal = group.create_task(self._renew(holds))
+            async with asyncio.TaskGroup() as tasks:
+                renewal = tasks.create_task(self._renew(holds))
                 async with asyncio.TaskGroup() as attempts:
                     for hold in holds:
                         attempts.create_task(self._attempt(hold, bodies[hold.row.id]))
                 renewal.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
         finally:
             if renewal is not None:
                 renewal.cancel()
@@ -580,6 +582,14 @@ class Outbox(Supervision):
         else:
             await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, looks=looks, next_at=None)
             await note(tx, row, "unknown", now, needs="a person")
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of several that came together: callers catch errors, not groups of them."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _difference(before: Message, to_before: Sequence[str], now: Message, to_now: Sequence[str]) -> str:

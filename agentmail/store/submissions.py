@@ -226,7 +226,7 @@ _SETTLE = (
         # A reply of 250 is knowledge, and outlives the lease: it keeps others from sending the mail again.
         or_(
             and_(S.state == "sending", S.epoch == bindparam("b_epoch")),
-            and_(_STATE == "sent", S.state.in_(("unknown", "queued"))),
+            and_(_STATE == "sent", or_(S.state == "unknown", S.state == "queued")),
         ),
     )
     .values(

@@ -61,11 +61,15 @@ class ScriptedSmtp:
             }
         )  # fmt: skip
 
-    async def _say(self, writer: asyncio.StreamWriter, step: str, line: str, default: str) -> bool:
-        """False when the connection is over."""
+    def _answer(self, step: str, line: str, default: str) -> str | bytes:
         answer = self.script.get(step, default)
-        if callable(answer):
-            answer = answer(line)
+        return answer(line) if callable(answer) else answer
+
+    async def _say(
+        self, writer: asyncio.StreamWriter, step: str, line: str, default: str, given: str | bytes | None = None
+    ) -> bool:
+        """False when the connection is over."""
+        answer = self._answer(step, line, default) if given is None else given
         if self.delay:
             await asyncio.sleep(self.delay)
         if answer == HANG:
@@ -117,11 +121,10 @@ class ScriptedSmtp:
                 going = await self._say(writer, "mail", line, "250 2.1.0 ok")
             elif verb == "RCPT":
                 address = line[len("RCPT TO:<") :].split(">")[0]
-                answer = self.script.get("rcpt", "250 2.1.5 ok")
-                said = answer(line) if callable(answer) else answer
+                said = self._answer("rcpt", line, "250 2.1.5 ok")
                 if isinstance(said, str) and said.startswith("25"):
                     recipients.append(address)
-                going = await self._say(writer, "rcpt", line, "250 2.1.5 ok")
+                going = await self._say(writer, "rcpt", line, "", said)
             elif verb == "DATA":
                 if not recipients and "data" not in self.script:
                     going = await self._say(writer, "nobody", line, "554 5.5.1 no valid recipients")

@@ -1,0 +1,569 @@
+"""The states of a submission, on both databases, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from agentmail.errors import (
+    AlreadyAnswered,
+    AuthenticationFailed,
+    BadInput,
+    Conflict,
+    KeyReused,
+    NotFound,
+    OutcomeUnknown,
+    PermanentFailure,
+    Refused,
+    Unreachable,
+)
+from agentmail.policy import Policy
+from agentmail.store.events import EVENT
+from agentmail.store.tables.outbox import SUBMISSION
+
+from .conftest import Bench
+from .scripted import CLOSE, HANG, ScriptedSmtp, with_password
+
+MINUTE = 60.0
+
+
+async def events(bench: Bench) -> list[str]:
+    async with bench.store.reading() as tx:
+        rows = await tx.execute(EVENT.select().order_by(EVENT.c.id))
+        return [r.kind for r in rows if r.kind.startswith(("submission.", "account."))]
+
+
+async def test_sent(bench: Bench) -> None:
+    mail = bench.mail()
+    sent = await bench.box.submit(mail)
+    assert "sent" == sent.state
+    assert mail.message_id == sent.message_id
+    assert mail.raw == bench.server.taken[0][2]
+    assert ["submission.queued", "submission.sent"] == await events(bench)
+    thread = await bench.store.thread(str(sent.thread))
+    assert [mail.message_id] == [m.message_id for m in thread.messages]
+    assert [mail.message_id] == bench.shelf.filed
+    await bench.box.deliver(sent.id)
+    await bench.box.deliver_due()
+    assert 1 == len(bench.server.taken)
+    assert 1 == len(bench.shelf.filed)
+
+
+async def test_a_4xx_waits_and_goes_later_with_the_same_bytes(bench: Bench) -> None:
+    bench.server.script["rcpt"] = "450 4.2.0 greylisted"
+    mail = bench.mail()
+    sent = await bench.box.submit(mail)
+    assert ("queued", 450) == (sent.state, sent.code)
+    assert "greylisted" in sent.error
+    assert bench.clock() + timedelta(minutes=5) == sent.next_attempt
+    del bench.server.script["rcpt"]
+    assert [] == await bench.box.deliver_due()
+    await bench.clock.advance(5 * MINUTE)
+    assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
+    assert [mail.raw] == [body for _, _, body in bench.server.taken]
+
+
+async def test_attempts_get_rarer_and_end_after_two_days(bench: Bench) -> None:
+    bench.server.script["mail"] = "451 4.3.0 later"
+    sent = await bench.box.submit(bench.mail())
+    waits = []
+    while sent.state == "queued":
+        assert sent.next_attempt is not None
+        waits.append((sent.next_attempt - bench.clock()).total_seconds())
+        await bench.clock.advance(waits[-1] + 1)
+        await bench.box.deliver_due()
+        sent = await bench.box.get(sent.id)
+    assert [300, 600, 1200, 2400, 4000, 4000] == [round(w) for w in waits[:6]]
+    assert "failed" == sent.state
+    assert "expired" in sent.error
+    assert "451" in sent.error
+    assert 48 * 3600 <= sum(waits) <= 50 * 3600
+    assert "submission.failed" in await events(bench)
+
+
+async def test_a_5xx_fails_and_says_which_row(bench: Bench) -> None:
+    bench.server.script["dot"] = "550 5.7.1 content refused"
+    with pytest.raises(PermanentFailure, match="content refused") as caught:
+        await bench.box.submit(bench.mail())
+    assert 550 == caught.value.code
+    id_ = str(caught.value.submission)
+    assert "failed" == (await bench.box.get(id_)).state
+    del bench.server.script["dot"]
+    assert "queued" == (await bench.box.retry(id_, by="Bo")).state
+    assert "sent" == (await bench.box.deliver(id_)).state
+
+
+async def test_no_server_keeps_it(bench: Bench) -> None:
+    async with ScriptedSmtp() as gone:
+        account = gone.account()
+    box = bench.outbox(account=account)
+    with pytest.raises(Unreachable, match=r"kept as o1"):
+        await box.submit(bench.mail())
+    await bench.clock.advance(31)
+    assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
+
+
+async def test_a_wrong_password_stops_the_account_until_it_changes(bench: Bench) -> None:
+    bench.server.extensions = ("AUTH PLAIN",)
+    bench.server.script["auth"] = "535 5.7.8 no"
+    wrong = bench.outbox(account=with_password(bench.server.account(), "wrong"))
+    with pytest.raises(AuthenticationFailed, match="kept as o1"):
+        await wrong.submit(bench.mail())
+    tries = bench.server.connections
+    for _ in range(5):
+        with pytest.raises(AuthenticationFailed, match="kept as"):
+            await wrong.submit(bench.mail())
+        await bench.clock.advance(3600)
+        assert [] == await wrong.deliver_due()
+    assert tries == bench.server.connections, "a refused password must not be tried again"
+    assert "account.paused" in await events(bench)
+    assert [("login", True)] == [(c, "wrong" not in r.replace("wrong: ", "")) for c, r in await wrong.paused()]
+    del bench.server.script["auth"]
+    right = bench.outbox(account=with_password(bench.server.account(), "right"))
+    assert ["sent"] * 6 == [s.state for s in await right.deliver_due()]
+
+
+async def test_a_daily_limit_pauses_the_account_and_fails_nothing(bench: Bench) -> None:
+    bench.server.script["rcpt"] = "550 5.4.5 Daily user sending limit exceeded"
+    with pytest.raises(Exception, match="sending limit"):
+        await bench.box.submit(bench.mail())
+    del bench.server.script["rcpt"]
+    later = await bench.box.submit(bench.mail())
+    assert "queued" == later.state
+    assert "paused" in later.error
+    await bench.clock.advance(4 * 3600 + 1)
+    assert ["sent", "sent"] == [s.state for s in await bench.box.deliver_due()]
+
+
+async def test_partly_refused(bench: Bench) -> None:
+    def rcpt(line: str) -> str:
+        return "550 5.1.1 no" if "bob" in line else "450 4.2.0 later" if "eve" in line else "250 ok"
+
+    bench.server.script["rcpt"] = rcpt
+    sent = await bench.box.submit(bench.mail("ana@test.local", "bob@test.local", "eve@test.local"))
+    assert ["sent", "failed", "pending"] == [r.state for r in sent.recipients]
+    assert "queued" == sent.state
+    bench.server.script["rcpt"] = "250 ok"
+    await bench.clock.advance(5 * MINUTE)
+    await bench.box.deliver_due()
+    sent = await bench.box.get(sent.id)
+    assert ["sent", "failed", "sent"] == [r.state for r in sent.recipients]
+    assert "sent" == sent.state
+    assert [["ana@test.local"], ["eve@test.local"]] == [to for _, to, _ in bench.server.taken]
+
+
+async def test_too_many_recipients_at_once_are_split(bench: Bench) -> None:
+    seen: list[str] = []
+
+    def rcpt(line: str) -> str:
+        seen.append(line)
+        return "452 4.5.3 too many recipients" if len(seen) in {3, 4, 5} else "250 ok"
+
+    bench.server.script["rcpt"] = rcpt
+    await bench.box.submit(bench.mail(*(f"p{i}@test.local" for i in range(5))))
+    await bench.box.deliver_due()
+    assert [2, 3] == [len(to) for _, to, _ in bench.server.taken]
+
+
+# -- unknown ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lag", [0, 20, 45, 60])
+async def test_unknown_is_found_in_sent_however_late_the_copy_comes(bench: Bench, lag: float) -> None:
+    bench.server.script["dot"] = CLOSE
+    mail = bench.mail()
+    sent = await bench.box.submit(mail)
+    assert "unknown" == sent.state
+    assert "may have been sent" in sent.error
+    bench.server.script.clear()
+    for second in range(0, 300, 10):
+        if second >= lag:
+            bench.shelf.sent.add(mail.message_id)
+        await bench.box.deliver_due()
+        await bench.clock.advance(10)
+    assert "sent" == (await bench.box.get(sent.id)).state
+    assert 1 == len(bench.server.taken)
+
+
+async def test_unknown_that_is_nowhere_goes_again_with_the_same_message_id(bench: Bench) -> None:
+    bench.server.script["dot"] = HANG
+    sent = await bench.box.submit(bench.mail())
+    assert "unknown" == sent.state
+    bench.server.script.clear()
+    start = bench.clock()
+    while (await bench.box.get(sent.id)).state != "sent":
+        await bench.clock.advance(10)
+        await bench.box.deliver_due()
+    assert timedelta(seconds=120) <= bench.clock() - start <= timedelta(seconds=180)
+    assert 4 <= bench.shelf.asked
+    assert bench.server.taken[0][2] == bench.server.taken[1][2]
+
+
+async def test_at_most_once_waits_for_a_person(bench: Bench) -> None:
+    bench.server.script["dot"] = CLOSE
+    sent = await bench.box.submit(bench.mail(), at_most_once=True)
+    bench.server.script.clear()
+    for _ in range(60):
+        await bench.clock.advance(60)
+        await bench.box.deliver_due()
+    assert ("unknown", 1) == ((await bench.box.get(sent.id)).state, len(bench.server.taken))
+    with pytest.raises(OutcomeUnknown):
+        await bench.box.retry(sent.id)
+    assert "sent" == (await bench.box.resolve(sent.id, sent=True, by="Bo")).state
+    with pytest.raises(Conflict):
+        await bench.box.resolve(sent.id, sent=False, by="Bo")
+
+
+async def test_resolved_as_not_sent_goes_again(bench: Bench) -> None:
+    bench.server.script["dot"] = CLOSE
+    sent = await bench.box.submit(bench.mail(), at_most_once=True)
+    bench.server.script.clear()
+    await bench.box.resolve(sent.id, sent=False, by="Bo")
+    assert "sent" == (await bench.box.deliver(sent.id)).state
+
+
+async def test_without_a_way_to_look_a_person_decides(bench: Bench) -> None:
+    box = bench.outbox(evidence=None)
+    bench.server.script["dot"] = CLOSE
+    sent = await box.submit(bench.mail())
+    bench.server.script.clear()
+    for _ in range(20):
+        await bench.clock.advance(60)
+        await box.deliver_due()
+    assert ("unknown", 1) == ((await box.get(sent.id)).state, len(bench.server.taken))
+
+
+async def test_a_mailbox_that_cannot_be_asked_proves_nothing(bench: Bench) -> None:
+    bench.server.script["dot"] = CLOSE
+    bench.shelf.broken = True
+    sent = await bench.box.submit(bench.mail())
+    bench.server.script.clear()
+    for _ in range(30):
+        await bench.clock.advance(60)
+        await bench.box.deliver_due()
+    assert ("unknown", 1) == ((await bench.box.get(sent.id)).state, len(bench.server.taken))
+    bench.shelf.broken = False
+    bench.shelf.sent.add(sent.message_id)
+    await bench.clock.advance(61)
+    await bench.box.deliver_due()
+    assert "sent" == (await bench.box.get(sent.id)).state
+
+
+async def test_a_copy_of_an_earlier_attempt_proves_nothing_about_a_later_one(bench: Bench) -> None:
+    """Ana got it, Eve was deferred; the second attempt is lost. Ana's copy lies in Sent and says nothing about Eve."""
+    bench.server.script["rcpt"] = lambda line: "450 later" if "eve" in line else "250 ok"
+    sent = await bench.box.submit(bench.mail("ana@test.local", "eve@test.local"))
+    bench.shelf.sent.add(sent.message_id)
+    bench.server.script = {"dot": CLOSE}
+    for _ in range(20):
+        await bench.clock.advance(60)
+        await bench.box.deliver_due()
+    sent = await bench.box.get(sent.id)
+    assert ("unknown", ["sent", "pending"]) == (sent.state, [r.state for r in sent.recipients])
+
+
+# -- leases -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_that_slept_longer_than_its_lease_does_not_finish(bench: Bench) -> None:
+    """Between the marker and the dot an hour passes; another worker takes over. One mail, not two."""
+    other = bench.outbox()
+    mail = bench.mail()
+    submit = bench.box.submitter.submit
+
+    async def slow(raw: bytes, envelope: Any, *, before_body: Any, submission: str | None) -> Any:
+        async def pause() -> Any:
+            answer = await before_body()
+            bench.clock._now += timedelta(hours=1)  # stopped: nothing of ours runs meanwhile
+            for _ in range(30):
+                await other.deliver_due()
+                bench.clock._now += timedelta(seconds=30)
+            return answer
+
+        return await submit(raw, envelope, before_body=pause, submission=submission)
+
+    bench.box.submitter.submit = slow  # type: ignore[method-assign]
+    sent = await bench.box.submit(mail)
+    assert "sent" == sent.state
+    assert 1 == len(bench.server.taken)
+
+
+async def test_many_workers_send_each_once(bench: Bench) -> None:
+    mails = [bench.mail(subject=str(i)) for i in range(30)]
+    for mail in mails:
+        await bench.store.db.run(lambda tx, m=mail: bench.box.enqueue(tx, m))  # type: ignore[misc]
+    workers = [bench.box, *(bench.outbox() for _ in range(3))]
+    async with asyncio.TaskGroup() as group:
+        for worker in workers:
+            group.create_task(worker.deliver_due())
+    assert sorted(m.raw for m in mails) == sorted(body for _, _, body in bench.server.taken)
+
+
+async def test_cancelled_before_the_body_it_is_free_at_once(bench: Bench) -> None:
+    bench.server.script["mail"] = HANG
+    task = asyncio.create_task(bench.box.submit(bench.mail()))
+    async with asyncio.timeout(5):
+        await bench.server.hung.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    bench.server.script.clear()
+    assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
+
+
+async def test_a_250_outlives_its_lease(bench: Bench) -> None:
+    """Taken over while it waited for the reply: knowing that it was sent still keeps it from being sent again."""
+    other = bench.outbox()
+
+    def dot(_: str) -> str:
+        bench.clock._now += timedelta(hours=1)
+        return "250 2.0.0 queued"
+
+    bench.server.script["dot"] = dot
+    task = asyncio.create_task(bench.box.submit(bench.mail()))
+    await task
+    bench.server.script.clear()
+    await bench.clock.advance(3600)
+    await other.deliver_due()
+    assert 1 == len(bench.server.taken)
+    assert "sent" == (await other.list())[0].state
+
+
+# -- keys, answers, times ---------------------------------------------------------------------------------------------
+
+
+async def test_the_same_key_is_the_same_submission(bench: Bench) -> None:
+    first = await bench.box.submit(bench.mail(), key="invoice-7")
+    again = await bench.box.submit(bench.mail(), key="invoice-7")
+    assert first == again
+    assert 1 == len(bench.server.taken)
+    with pytest.raises(KeyReused, match="text: was 'hello") as caught:
+        await bench.box.submit(bench.mail(text="other"), key="invoice-7")
+    assert "o1" in str(caught.value)
+    with pytest.raises(KeyReused, match="recipients"):
+        await bench.box.submit(bench.mail("bob@test.local"), key="invoice-7")
+
+
+async def test_the_same_key_at_the_same_moment(bench: Bench) -> None:
+    boxes = [bench.box, bench.outbox(), bench.outbox(), bench.outbox()]
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(box.submit(bench.mail(), key="k")) for box in boxes]
+    assert 1 == len({t.result().id for t in tasks})
+    assert 1 == len(bench.server.taken)
+
+
+async def test_one_answer_to_a_message_unless_asked(bench: Bench) -> None:
+    question = await bench.receive()
+
+    async def answer(again: bool) -> Any:
+        mail = bench.mail(reply_to=question.message_id)
+        return await bench.box.submit(mail, kind="reply", answers=question, again=again)
+
+    first = await answer(again=False)
+    assert question.thread == first.thread
+    with pytest.raises(AlreadyAnswered, match=first.id):
+        await answer(again=False)
+    assert first.id != (await answer(again=True)).id
+
+
+async def test_two_that_answer_at_once(bench: Bench) -> None:
+    question = await bench.receive()
+    boxes = [bench.outbox() for _ in range(4)]
+    results = await asyncio.gather(
+        *(b.submit(bench.mail(), kind="reply", answers=question, again=False) for b in boxes), return_exceptions=True
+    )
+    assert 3 == sum(isinstance(r, AlreadyAnswered) for r in results), results
+    assert 1 == len(bench.server.taken)
+
+
+async def test_a_failed_or_canceled_answer_leaves_room(bench: Bench) -> None:
+    question = await bench.receive()
+    bench.server.script["mail"] = "550 no"
+    with pytest.raises(PermanentFailure):
+        await bench.box.submit(bench.mail(), kind="reply", answers=question, again=False)
+    bench.server.script.clear()
+    assert "sent" == (await bench.box.submit(bench.mail(), kind="reply", answers=question, again=False)).state
+
+
+async def test_send_at(bench: Bench) -> None:
+    due = bench.clock() + timedelta(hours=5)
+    sent = await bench.box.submit(bench.mail(), send_at=due)
+    assert ("queued", due) == (sent.state, sent.next_attempt)
+    await bench.clock.advance(5 * 3600 - 1)
+    assert [] == await bench.box.deliver_due()
+    await bench.clock.advance(2)
+    assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
+    with pytest.raises(BadInput, match="time zone"):
+        await bench.box.submit(bench.mail(), send_at=due.replace(tzinfo=None))
+
+
+async def test_cancel(bench: Bench) -> None:
+    sent = await bench.box.submit(bench.mail(), send_at=bench.clock() + timedelta(hours=1))
+    assert "canceled" == (await bench.box.cancel(sent.id, by="Bo")).state
+    await bench.clock.advance(7200)
+    assert [] == await bench.box.deliver_due()
+    assert [] == bench.server.taken
+    done = await bench.box.submit(bench.mail())
+    with pytest.raises(Conflict, match="sent"):
+        await bench.box.cancel(done.id)
+    with pytest.raises(NotFound, match="o12"):
+        await bench.box.cancel("m1")
+
+
+# -- approval, pauses -------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_tool_writes_to_a_stranger_waits_for_a_person(bench: Bench) -> None:
+    held = await bench.box.submit(bench.mail("new@elsewhere.test"), origin="tool")
+    assert "held" == held.state
+    assert "new@elsewhere.test is new" in held.reasons[0]
+    assert [] == await bench.box.deliver_due()
+    shown = await bench.box.fingerprint(held.id)
+    with pytest.raises(Conflict, match="look at it again"):
+        await bench.box.approve(held.id, by="Bo", fingerprint="0" * 64)
+    approved = await bench.box.approve(held.id, by="Bo", fingerprint=shown)
+    assert ("queued", "Bo") == (approved.state, approved.decided_by)
+    with pytest.raises(Conflict, match="approved by Bo"):
+        await bench.box.approve(held.id, by="Al")
+    assert "sent" == (await bench.box.deliver(held.id)).state
+    assert "held" != (await bench.box.submit(bench.mail("new@elsewhere.test"), origin="tool")).state
+
+
+async def test_content_that_changed_under_an_approval_is_refused(bench: Bench) -> None:
+    held = await bench.box.submit(bench.mail("new@elsewhere.test"), origin="tool")
+    async with bench.store.transaction() as tx:
+        await tx.execute(SUBMISSION.update().values(mail_from="evil@test.local"))
+    with pytest.raises(Conflict):
+        await bench.box.approve(held.id, by="Bo")
+    assert [] == await bench.box.deliver_due()
+
+
+async def test_two_that_approve_at_once(bench: Bench) -> None:
+    held = await bench.box.submit(bench.mail("new@elsewhere.test"), origin="tool")
+    results = await asyncio.gather(*(bench.box.approve(held.id, by=f"B{i}") for i in range(4)), return_exceptions=True)
+    assert 3 == sum(isinstance(r, Conflict) for r in results), results
+
+
+async def test_deny_and_edit(bench: Bench) -> None:
+    question = await bench.receive()
+    held = await bench.box.submit(
+        bench.mail("new@elsewhere.test"), origin="tool", agent="support", kind="reply", answers=question, key="k"
+    )
+    denied = await bench.box.deny(held.id, by="Bo", reason="too long")
+    assert ("canceled", "denied by Bo: too long") == (denied.state, denied.error)
+    held = await bench.box.submit(bench.mail("new@elsewhere.test"), origin="tool", key="k2")
+    edited = await bench.box.edit(held.id, bench.mail("new@elsewhere.test", text="shorter"), by="Bo")
+    assert ("queued", "k2") == (edited.state, edited.key)
+    assert "canceled" == (await bench.box.get(held.id)).state
+    await bench.box.deliver_due()
+    assert [b"shorter"] == [body.strip().rpartition(b"\r\n\r\n")[2] for _, _, body in bench.server.taken]
+    names = await events(bench)
+    assert {"submission.denied", "submission.edited"} <= set(names)
+
+
+async def test_the_kill_switch(bench: Bench) -> None:
+    waiting = await bench.box.submit(bench.mail(), send_at=bench.clock() + timedelta(minutes=1))
+    await bench.box.pause(by="Bo", reason="it went mad", every=True)
+    await bench.clock.advance(3600)
+    assert [] == await bench.box.deliver_due()
+    stopped = await bench.box.submit(bench.mail())
+    assert "paused: it went mad" == stopped.error
+    assert [] == bench.server.taken
+    assert await bench.box.resume(by="Bo", every=True)
+    assert {waiting.id, stopped.id} == {s.id for s in await bench.box.deliver_due()}
+
+
+async def test_a_grant_is_for_that_address(bench: Bench) -> None:
+    await bench.box.grant("friend@elsewhere.test", reason="the user named her")
+    assert "sent" == (await bench.box.submit(bench.mail("friend@elsewhere.test"), origin="tool")).state
+    assert "held" == (await bench.box.submit(bench.mail("foe@elsewhere.test"), origin="tool")).state
+
+
+async def test_never_to_the_deny_list_even_approved(bench: Bench) -> None:
+    box = bench.outbox(Policy(deny=("@evil.test",)))
+    with pytest.raises(Refused, match="deny list"):
+        await box.submit(bench.mail("x@evil.test"))
+    held = await bench.box.submit(bench.mail("x@evil.test"), origin="tool")
+    with pytest.raises(Refused):
+        await box.approve(held.id, by="Bo")
+
+
+# -- bounces, rewriters -----------------------------------------------------------------------------------------------
+
+DSN = """\
+From: MAILER-DAEMON@mx.test.local
+To: agent@test.local
+Subject: Undelivered Mail Returned to Sender
+Message-ID: <dsn1@mx.test.local>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+It came back.
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.test.local
+
+Final-Recipient: rfc822; {to}
+Action: {action}
+Status: 5.1.1
+Diagnostic-Code: smtp; 550 5.1.1 no such user
+
+--b
+Content-Type: text/rfc822-headers
+
+Message-ID: {message_id}
+Subject: x
+
+--b--
+"""
+
+
+async def bounce(bench: Bench, message_id: str, to: str = "ana@test.local", action: str = "failed") -> None:
+    from agentmail.message.parse import parse
+
+    raw = DSN.format(message_id=message_id, to=to, action=action).replace("\n", "\r\n").encode()
+    await bench.store.file(parse(raw), account="agent@test.local", raw=raw)
+    await bench.box.deliver_due()
+
+
+async def test_a_bounce_marks_its_recipient(bench: Bench) -> None:
+    sent = await bench.box.submit(bench.mail("ana@test.local", "bob@test.local"))
+    await bounce(bench, sent.message_id)
+    assert ["bounced", "sent"] == [r.state for r in (await bench.box.get(sent.id)).recipients]
+    assert 1 == (await events(bench)).count("submission.bounced")
+    await bench.box.deliver_due()
+    assert 1 == (await events(bench)).count("submission.bounced")
+
+
+@pytest.mark.parametrize(
+    ("message_id", "to", "action"),
+    [("<forged@test.local>", "ana@test.local", "failed"), ("", "other@test.local", "failed"),
+     ("", "ana@test.local", "delayed"), ("", "ana@test.local", "delivered")],
+)  # fmt: skip
+async def test_a_forged_or_harmless_bounce_changes_nothing(bench: Bench, message_id: str, to: str, action: str) -> None:
+    sent = await bench.box.submit(bench.mail())
+    await bounce(bench, message_id or sent.message_id, to, action)
+    assert ["sent"] == [r.state for r in (await bench.box.get(sent.id)).recipients]
+    assert "submission.bounced" not in await events(bench)
+
+
+async def test_a_bounce_after_two_weeks_is_not_believed(bench: Bench) -> None:
+    sent = await bench.box.submit(bench.mail())
+    await bench.clock.advance(15 * 86_400)
+    await bounce(bench, sent.message_id)
+    assert ["sent"] == [r.state for r in (await bench.box.get(sent.id)).recipients]
+
+
+async def test_the_id_of_a_rewriter_finds_the_thread(bench: Bench) -> None:
+    """Outlook.com replaces the Message-ID and tells it in its reply; an answer to that id belongs to the thread."""
+    bench.server.script["dot"] = "250 2.0.0 OK <AM0PR01@AM0PR02.eurprd01.prod.outlook.com> [Hostname=x]"
+    sent = await bench.box.submit(bench.mail())
+    answer = await bench.receive(headers="In-Reply-To: <AM0PR01@AM0PR02.eurprd01.prod.outlook.com>\r\n")
+    assert sent.thread == answer.thread

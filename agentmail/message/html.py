@@ -161,6 +161,8 @@ class _Page:
         self.end_line()
         if self.lines and self.lines[-1].text:
             self.lines.append(Line("", min(depth, self.lines[-1].depth), kind))
+        elif self.lines and self.lines[-1].depth > depth:
+            self.lines[-1] = self.lines[-1]._replace(depth=depth)
 
 
 class _Walk:
@@ -317,7 +319,7 @@ class _Walk:
             self._text("”", frame)
         elif tag in _SPACED:
             tight = tag == "p" and _is_tight(frame.element.attributes)
-            page.end_line() if tight or _inside_list(tag, above) else page.gap(frame.depth, above.kind)
+            page.end_line() if tight or _inside_list(tag, above) else page.gap(above.depth, above.kind)
         elif tag in _BLOCKS:
             page.end_line()
             if tag == "li":
@@ -386,7 +388,7 @@ def _is_tight(attributes: Mapping[str, str | None]) -> bool:
 
 
 def _inside_list(tag: str, above: _Frame) -> bool:
-    return (tag in {"ul", "ol"} and above.tag in {"li", "ul", "ol"}) or (tag == "p" and above.tag in {"li", "td", "th"})
+    return (tag in {"ul", "ol"} and above.tag in {"li", "ul", "ol"}) or (tag == "p" and above.tag == "li")
 
 
 def _is_attribution(node: LexborNode) -> bool:
@@ -429,7 +431,16 @@ def _row(cells: list[list[Line]]) -> list[Line]:
         firsts = [cell[0] for cell in filled]
         if len({(line.depth, line.kind) for line in firsts}) == 1 and sum(len(line.text) for line in firsts) < 1_000:
             return [firsts[0]._replace(text=" | ".join(line.text.strip() for line in firsts))]
-    return [line for cell in cells for line in cell]
+    return [line for cell in cells for line in _without_blank_edges(cell)]
+
+
+def _without_blank_edges(lines: list[Line]) -> list[Line]:
+    start, end = 0, len(lines)
+    while start < end and not lines[start].text:
+        start += 1
+    while start < end and not lines[end - 1].text:
+        end -= 1
+    return lines[start:end]
 
 
 def _target(href: str) -> str:

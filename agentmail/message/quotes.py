@@ -201,8 +201,19 @@ def _is_sure(lines: list[_Line]) -> bool:
 _DASHED = re.compile(r"^[*\s]*[-_=~—–]{2,}\s*[>*]*\s*(\S.{2,70}?)\s*[<*]*\s*[-_=~—–:]{1,}[*\s]*$")
 
 
+_ABOVE = re.compile(
+    r"(?:reply|type|write|respond|answer)\b.{0,40}\babove (?:this|the) line|oberhalb dieser (?:zeile|linie)|"
+    r"au-dessus de cette ligne|(?:por )?encima de esta línea|acima desta linha|sopra (?:questa|la) (?:riga|linea)|"
+    r"boven deze (?:regel|lijn)",
+    re.IGNORECASE,
+)
+"""What help desks put over the history: "Please type your reply above this line"."""
+
+
 def _begins_original(text: str) -> bool:
     """`-----Original Message-----`, `Begin forwarded message:` and the like."""
+    if _ABOVE.search(text[:200]):
+        return True
     dashed = _DASHED.match(text[:200])
     if dashed and ORIGINAL.match(dashed[1].strip("*_ ")):
         return True

@@ -227,6 +227,7 @@ PLAIN = [
     Reply("a list's footer with its address", f"{ANSWER}\n\n{'_' * 47}\nTalk mailing list <Talk@example.org>\nhttps://example.org/talk\n", None, ANSWER),
     Reply("left out", f"Hi Ben,\n\n{ATTRIBUTIONS['en gmail']}\n\n[snip]\n\n> Where?\n\nIn Rome.\n", None, "Hi Ben,\n\nIn Rome."),
     Reply("with initials", f"{ATTRIBUTIONS['en gmail']}\n\nBO> Where?\n\nIn Rome.\n", None, "In Rome."),
+    Reply("help desk", f"{ANSWER}\n\n##- Please type your reply above this line -##\n\nTicket 4 was opened.\n", None, ANSWER),
     Reply("zoho", f"{ANSWER}\n\n---- On Tue, 05 May 2026 10:00:00 +0200 Ben Okri <ben@example.org> wrote ----\n\n{OLD}\n", None, ANSWER),
 ]
 

@@ -19,7 +19,7 @@ from ..errors import NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
-from . import editing, explaining, quarantine, reading, retention, schema, search
+from . import attention, editing, explaining, quarantine, reading, retention, schema, search
 from .arrivals import Arrival, Location, Prepared, prepare
 from .database import Database, Tx
 from .events import append_event
@@ -170,6 +170,8 @@ class ThreadStore:
                 results[i] = await quarantine.keep(tx, account or "", arrival, exc, now=self._now())
         for (i, _), filed in zip(batch, await self._file(tx, [p for _, p in batch], account or ""), strict=True):
             results[i] = filed
+        if account:
+            await attention.after_filing(tx, account, [(p, results[i]) for i, p in batch], now=self._now())
         return [filed for filed in results if filed is not None]
 
     async def _file(self, tx: Tx, batch: list[Prepared], account: str) -> list[Filed]:

@@ -16,8 +16,8 @@ Three ways to hold an id:
   several in In-Reply-To): it joins only the owner.
 
 Who is believed (the guard against strangers, `docs/explanation/threading.md`): each hold carries a `voucher`,
-the atoms of which the other thread must know one, or all. An atom is an address, `@domain`, `#list-id` or `~reply-to`. In an
-archive without an account everybody is believed.
+the atoms of which the other thread must know one, or all. An atom is an address, `@domain`, `#list-id` or `~reply-to`.
+In an archive without an account everybody is believed.
 """
 
 from __future__ import annotations

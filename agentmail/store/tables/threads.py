@@ -256,10 +256,14 @@ class EventRow(SQLModel, table=True):
     __table_args__ = (
         Index("event_message", "message"),
         Index("event_thread", "thread"),
+        Index("event_seq", "seq", unique=True),
+        Index("event_unpublished", "id", sqlite_where=text("seq IS NULL"), postgresql_where=text("seq IS NULL")),
         {"sqlite_autoincrement": True},
     )
 
     id: int | None = _key()
+    seq: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
+    """Its place in the log, given when it is first read: see `store.log`."""
     at: float = _time(nullable=False)
     kind: str = _text()
     thread: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))

@@ -19,7 +19,7 @@ OURS = ("any", "set", "INVARIANT", "robust", "judgement", "alias-aware")
 
 SUBJECT = "joins by subject alone; ours needs an id, or an account and the guarded subject rule"
 SPLIT = "splits at a changed subject; ours is one thread, and threads/clients.py predicts who shows two"
-TWIN = "a second message with the same id becomes a stranger to its thread; ours keeps both in the thread of that id"
+TWIN = "a second message with the same id gets a thread of its own; ours keeps both in the thread of that id"
 NO_AT = "an id without '@' joins nobody unless somebody owns it (the -at variant of this vector holds)"
 FLAT = "hangs every answer under the root; ours under the message that it names"
 
@@ -27,12 +27,12 @@ DIFFERENT = {
     "cyrus-conv-split-at-100": "splits at 100 messages; a view's business, not the store's",
     "cyrus-conv-subject-changed-splits": SPLIT,
     "cyrus-subjects-no-references": SUBJECT,
-    "doc-two-ids-in-irt-no-references": "reads the first id of In-Reply-To only; ours joins the owners of all, as notmuch",
+    "doc-two-ids-in-irt-no-references": "reads the first id of In-Reply-To only; ours all, as notmuch",
     "imaptest-orderedsubject-base-subject-matrix": SUBJECT,
     "imaptest-orderedsubject-date-sort": SUBJECT,
     "imaptest-thread-loop": "cuts the loop into two threads; ours cuts it in the tree and keeps one thread",
     "imaptest-thread2-duplicate-id-no-subject": TWIN,
-    "imaptest-thread3-duplicate-id-subject-merge": "a second message with the same id becomes a child; ours is a sibling",
+    "imaptest-thread3-duplicate-id-subject-merge": "a second message with the same id is a child; ours a sibling",
     "imaptest-thread4-reply-to-missing-merged-by-subject": SUBJECT,
     "james-jmap-related-04": NO_AT,
     "james-jmap-related-05": NO_AT,
@@ -46,7 +46,7 @@ DIFFERENT = {
     "james-jmap-unrelated-05-at": SPLIT,
     "jwz-orderedsubject-re-counters": FLAT,
     "jwz-orderedsubject-re-counters-at": FLAT,
-    "mxr-conflicting-references-beat-in-reply-to": "ignores In-Reply-To beside References; ours believes both, as notmuch",
+    "mxr-conflicting-references-beat-in-reply-to": "ignores In-Reply-To beside References; ours reads both",
     "mxr-duplicate-message-id-first-wins": TWIN,
     "mxr-subject-blob-normalization": SUBJECT,
     "mxr-subject-prefixes-custom": SUBJECT,

@@ -8,9 +8,11 @@ from .inbox import Inbox
 from .message.models import Address, Attachment, Message
 from .message.parse import parse
 from .policy import Policy
+from .routing import Route
 from .sent import Sent
 from .settings import Account, Settings
 from .store import Thread, ThreadStore
+from .turns import Turn
 
 __all__ = [
     "Account",
@@ -19,10 +21,12 @@ __all__ = [
     "Inbox",
     "Message",
     "Policy",
+    "Route",
     "Sent",
     "Settings",
     "Thread",
     "ThreadStore",
+    "Turn",
     "errors",
     "parse",
 ]

@@ -7,21 +7,26 @@ It adds no logic of its own: `mailsync` brings mail in, `message.compose` builds
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-from .errors import BadInput, NotFound
+from .errors import BadInput, NotFound, StaleThread
 from .mailsync import MailSync
 from .message import compose
 from .message.models import Address, Attachment, Draft, Message, Outgoing
 from .outbox import Outbox
 from .policy import Kind, Policy
-from .sent import Sent, State
+from .routing import Choice, Route
+from .sent import Sent, State, shown
 from .settings import Account, Settings
 from .smtp import Submitter
-from .store import Filed, Hit, Thread, ThreadStore, Why, receipts
+from .store import Filed, Hit, Thread, ThreadStore, Tx, Why, claims, receipts, submissions
+from .store.claims import Claim
+from .teamwork import Teamwork
+from .turns import Sleep
 
 Recipient = Address | str
 
@@ -30,7 +35,7 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
-class Inbox:
+class Inbox(Teamwork):
     """One account, seen by one agent, over a store that several agents share.
 
     ```python
@@ -50,19 +55,36 @@ class Inbox:
         store: str | ThreadStore = "sqlite:///agentmail.db",
         agent: str = "agent",
         policy: Policy | None = None,
+        routes: Sequence[Route | Choice] = (),
         clock: Callable[[], datetime] = system_clock,
+        sleep: Sleep = asyncio.sleep,
     ) -> None:
+        """
+        Args:
+            store: A database URL, or a ThreadStore that several inboxes share.
+            agent: The name to read, claim and send under. Processes with the same name share the work.
+            policy: What may leave; see `Policy`.
+            routes: Which agent a new thread goes to; without any, whoever asks first.
+            clock, sleep: The time; tests give their own.
+        """
         if not agent or not agent.isprintable():
             raise BadInput("agent must be a printable name, such as 'support'")
         self.account = account
         self.agent = agent
         self.policy = policy or Policy()
-        self._clock = clock
+        self.routes = tuple(routes)
+        self._clock, self._sleep = clock, sleep
+        self._group: asyncio.TaskGroup | None = None
+        self._background: asyncio.Task[None] | None = None
+        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
+        self._busy: set[asyncio.Task[None] | None] = set()
         self._owns_store = isinstance(store, str)
         self.store = ThreadStore(store, clock=clock) if isinstance(store, str) else store
         self._sync = MailSync(account, self.store, clock=clock)
         self._submitter = Submitter(account)
-        self._outbox = Outbox(account, self.store, self._submitter, evidence=self._sync, policy=self.policy, clock=clock)
+        self._outbox = Outbox(
+            account, self.store, self._submitter, evidence=self._sync, policy=self.policy, clock=clock
+        )
 
     @classmethod
     def from_env(cls, *, policy: Policy | None = None, **given: Any) -> Self:
@@ -76,12 +98,22 @@ class Inbox:
 
     async def __aenter__(self) -> Self:
         await self.store.open()
+        group = asyncio.TaskGroup()
+        await group.__aenter__()
+        self._group = group
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self.close()
+        group, self._group = self._group, None
+        try:
+            if self._background is not None:
+                self._background.cancel()
+            if group is not None:
+                await group.__aexit__(None, None, None)
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Leave both servers and, unless it was given, close the store. Returns within 5 seconds."""
@@ -116,7 +148,7 @@ class Inbox:
     async def sync(self) -> list[Filed]:
         """Poll once without handing anything over, and send what is due; what became of each message."""
         await self.store.open()
-        filed = await self._sync.poll()
+        filed: list[Filed] = await self._sync.poll()
         await self._outbox.deliver_due()
         return filed
 
@@ -146,20 +178,8 @@ class Inbox:
             ServerError: the server could not be reached; the row stays queued.
         """
         parent = await self._own(original)
-        outgoing = compose.reply(
-            parent,
-            text,
-            html=html,
-            sender=self._sender(),
-            reply_all=reply_all,
-            cc=_addresses(cc),
-            attachments=tuple(attachments),
-            quote=quote,
-            own_addresses=self.account.own_addresses,
-            ancestors=await self.store.ancestors(str(parent.id)),
-            automatic=self.policy.mark_automatic,
-            secret=self.store.secret,
-            now=self._clock(),
+        outgoing = await self._compose_reply(
+            parent, text, html=html, reply_all=reply_all, cc=cc, attachments=attachments, quote=quote
         )
         return await self._submit(outgoing, kind="reply", answers=parent, key=key, send_at=send_at)
 
@@ -231,6 +251,52 @@ class Inbox:
         """Submissions, newest first: all, or those in these states."""
         return await self._outbox.list(*states, limit=limit)
 
+    async def submission(self, id: str) -> Sent:  # noqa: A002
+        """A submission as it stands now (`"o3"`)."""
+        return await self._outbox.get(id)
+
+    async def submission_raw(self, id: str) -> bytes:  # noqa: A002
+        """The frozen bytes of a submission: what goes, or went, over the wire."""
+        return await self._outbox.raw(id)
+
+    async def fingerprint(self, id: str) -> str:  # noqa: A002
+        """Of a submission's bytes and envelope: give it to `approve` to bind the approval to what was shown."""
+        return await self._outbox.fingerprint(id)
+
+    async def approve(self, id: str, *, by: str, fingerprint: str | None = None) -> Sent:  # noqa: A002
+        """Let a held submission go, exactly as it is, and try it once. Conflict: it changed, or is not held."""
+        await self._outbox.approve(id, by=by, fingerprint=fingerprint)
+        return await self._outbox.deliver(id)
+
+    async def deny(self, id: str, *, by: str, reason: str = "") -> Sent:  # noqa: A002
+        """Never send a held submission; its agent hears of it."""
+        return await self._outbox.deny(id, by=by, reason=reason)
+
+    async def cancel(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
+        """Stop a submission that did not go yet. Raises Conflict when it is too late."""
+        return await self._outbox.cancel(id, by=by)
+
+    async def retry(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
+        """Try a failed or waiting submission again, now. Raises OutcomeUnknown when it may have been sent."""
+        await self._outbox.retry(id, by=by)
+        return await self._outbox.deliver(id)
+
+    async def resolve(self, id: str, *, sent: bool, by: str) -> Sent:  # noqa: A002
+        """Say what became of an unknown submission: it was sent, or it was not and goes again with the same id."""
+        return await self._outbox.resolve(id, sent=sent, by=by)
+
+    async def pause(self, *, by: str, reason: str, every: bool = False) -> None:
+        """The kill switch: nothing of this account that is not on its way yet leaves; with `every`, of no account."""
+        await self._outbox.pause(by=by, reason=reason, every=every)
+
+    async def resume(self, *, by: str, every: bool = False) -> bool:
+        """Lift the pauses; whether there was one."""
+        return await self._outbox.resume(by=by, every=every)
+
+    async def grant(self, address: str, *, reason: str = "") -> None:
+        """Vouch for an address, so that tools may write to it. For what a trusted person typed, never from a tool."""
+        await self._outbox.grant(address, reason=reason)
+
     async def search(self, query: str, limit: int = 20, after: str | None = None) -> list[Hit]:
         """Messages of this account by words and operators: `invoice from:ana -draft "exact words"`."""
         return await self.store.search(query, limit=limit, after=after, account=self.account.key)
@@ -250,6 +316,33 @@ class Inbox:
         return await self.store.explain(message if isinstance(message, str) else _id_of(message))
 
     # -- inside
+
+    async def _compose_reply(
+        self,
+        parent: Message,
+        text: str | None,
+        *,
+        html: str | None,
+        reply_all: bool,
+        cc: Iterable[Recipient],
+        attachments: Sequence[Attachment],
+        quote: bool,
+    ) -> Outgoing:
+        return compose.reply(
+            parent,
+            text,
+            html=html,
+            sender=self._sender(),
+            reply_all=reply_all,
+            cc=_addresses(cc),
+            attachments=tuple(attachments),
+            quote=quote,
+            own_addresses=self.account.own_addresses,
+            ancestors=await self.store.ancestors(str(parent.id)),
+            automatic=self.policy.mark_automatic,
+            secret=self.store.secret,
+            now=self._clock(),
+        )
 
     def _sender(self) -> Address:
         return Address(name=self.account.name, email=self.account.address)
@@ -272,9 +365,41 @@ class Inbox:
     ) -> Sent:
         """One transaction writes the message into its thread and the submission row; then one attempt."""
         await self.store.register(self.account.key, self.account.own_addresses)
-        return await self._outbox.submit(
-            outgoing, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
-        )
+
+        async def work(tx: Tx) -> Sent:
+            queued = await self._outbox.enqueue(
+                tx, outgoing, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
+            )
+            if queued.thread is not None:  # what comes back is for the agent that wrote
+                await claims.belongs_to(tx, int(queued.thread[1:]), account=self.account.key, agent=self.agent)
+            return queued
+
+        return self._bound(await self._outbox.deliver((await self.store.db.run(work)).id))
+
+    async def answer(self, claim: Claim, original: Message, text: str | None, **options: Any) -> Sent:
+        """What `turn.reply` does: the claim, the reading and the row are checked and written in one transaction."""
+        key, again = str(options.pop("key")), bool(options.pop("again"))
+        outgoing = await self._compose_reply(original, text, **options)
+
+        async def work(tx: Tx) -> Sent:
+            newest = await claims.look(tx, claim)
+            earlier = await submissions.with_key(tx, self.account.key, key)
+            if earlier is not None:
+                return shown(earlier)  # this turn ran before: its answer stands, however it is worded now
+            if newest > claim.newest:
+                raise StaleThread(
+                    f"m{newest} came into t{claim.thread} since this turn began: nothing was sent; finish the turn, and "
+                    "the thread comes back with it"
+                )
+            return await self._outbox.enqueue(
+                tx, outgoing, kind="reply", answers=original, key=key, agent=claim.agent, again=again
+            )
+
+        return self._bound(await self._outbox.deliver((await self.store.db.run(work)).id))
+
+    def _bound(self, sent: Sent) -> Sent:
+        """A Sent that can wait for its answer."""
+        return sent.bound_to(self.wait_for_reply)
 
 
 def _id_of(message: Message) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import Literal
+from datetime import UTC, datetime, timedelta
+from typing import Literal, Protocol
 
-from .message.models import Value
+from pydantic import PrivateAttr
+
+from .message.models import Message, Value
 from .policy import Kind
 from .store.submissions import Submission
 
@@ -22,8 +24,18 @@ class Recipient(Value):
     text: str = ""
 
 
+class WaitsForReply(Protocol):
+    """`Inbox.wait_for_reply`."""
+
+    async def __call__(
+        self, message_id: str, timeout: timedelta | float | None = None, *, automated: bool = False
+    ) -> Message: ...
+
+
 class Sent(Value):
     """A submission as it stands: what `reply` and `send` return, and a row of `inbox.outbox()`."""
+
+    _wait: WaitsForReply | None = PrivateAttr(default=None)
 
     id: str
     """Such as `"o3"`."""
@@ -49,6 +61,27 @@ class Sent(Value):
     sent_at: datetime | None = None
     decided_by: str = ""
     """Who approved, denied or resolved it."""
+
+    async def wait_for_reply(self, timeout: timedelta | float | None = None, *, automated: bool = False) -> Message:
+        """The answer to this mail, also one that came before the call or while the process was down.
+
+        Args:
+            timeout: How long to wait; seconds, or a timedelta. None waits for ever.
+            automated: An out-of-office message counts as an answer too.
+
+        Raises:
+            NoReply: nobody answered in time.
+            Bounced: it came back.
+        """
+        if self._wait is None:
+            raise RuntimeError("this Sent did not come from an open Inbox: use inbox.wait_for_reply(message_id)")
+        return await self._wait(self.message_id, timeout, automated=automated)
+
+    def bound_to(self, wait: WaitsForReply) -> Sent:
+        """The same value, able to wait."""
+        copy = self.model_copy()
+        copy._wait = wait  # noqa: SLF001 - a copy of our own
+        return copy
 
 
 def shown(row: Submission) -> Sent:

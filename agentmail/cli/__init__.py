@@ -7,7 +7,7 @@ control characters by the parser, and never read as markup.
 
 from __future__ import annotations
 
-from . import archive, files, mail
+from . import archive, files, mail, outbox
 from .app import app, main
 
-__all__ = ["app", "archive", "files", "mail", "main"]
+__all__ = ["app", "archive", "files", "mail", "main", "outbox"]

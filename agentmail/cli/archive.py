@@ -45,9 +45,7 @@ def import_(
                 def progress(totals: Totals) -> None:
                     bar.update(task, completed=totals.bytes, messages=totals.messages)
 
-                return await import_archive(
-                    thread_store, paths, account=account, progress=progress, unreadable=problem
-                )
+                return await import_archive(thread_store, paths, account=account, progress=progress, unreadable=problem)
 
     totals = run(work)
     if as_json:

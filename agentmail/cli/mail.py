@@ -115,18 +115,19 @@ def threads(
 
 def thread_shape(thread: Thread) -> dict[str, object]:
     """The shape that other programs read; it changes only by adding."""
+    header = {m.id: m.message_id for m in thread.messages}
     return {
         "id": thread.id,
         "subject": thread.subject,
         "message_ids": [m.message_id for m in thread.messages],
-        "parents": dict(thread.parents),
+        "parents": {header[child]: header.get(parent) for child, parent in thread.parents.items() if child in header},
     }
 
 
 def thread_row(thread: Thread) -> tuple[str, ...]:
     last = thread.last_at.astimezone().strftime("%a %Y-%m-%d %H:%M") if thread.last_at else ""
     people = ", ".join(p.name or p.email for p in thread.people[:3]) + (" …" if len(thread.people) > 3 else "")
-    return thread.id, last, people, thread.subject or "(no subject)", str(thread.size)
+    return thread.id, last, people, thread.subject or "(no subject)", str(thread.count)
 
 
 @app.command()

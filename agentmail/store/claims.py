@@ -138,8 +138,9 @@ async def claim_due(
     return await _take(tx, work.c.thread.in_(takeable.scalar_subquery()), agent=agent, until=now + lease)
 
 
-async def claim_thread(tx: Tx, thread: int, *, account: str, agent: str, lease: float) -> Claim:
-    """Claim this thread now, whether it is due or not.
+async def claim_thread(tx: Tx, thread: int, *, account: str, agent: str, lease: float, newest: int = 0) -> Claim:
+    """Claim this thread now, whether it is due or not. `newest` is its newest incoming message, for a thread that
+    never asked for attention.
 
     Raises:
         HeldByOther: somebody holds it; it says who, and for how long at most.
@@ -149,7 +150,7 @@ async def claim_thread(tx: Tx, thread: int, *, account: str, agent: str, lease: 
     await tx.execute(
         dialect.insert(work)
         .values(thread=thread, account=account, agent=agent, state="idle", reason="message", note="", next_at=now,
-                attempt=0, epoch=0, newest=0, done=0, error="")
+                attempt=0, epoch=0, newest=newest, done=0, error="")
         .on_conflict_do_nothing()
     )  # fmt: skip
     free = or_(work.c.state != "claimed", work.c.next_at <= now)
@@ -269,6 +270,61 @@ async def _write(tx: Tx, claim: Claim, now: float, **values: object) -> None:
             f"the claim of {claim.agent!r} on t{claim.thread} was lost (its lease ended, or the thread was merged or "
             "claimed again): nothing of this turn was written; read the thread again"
         )
+
+
+async def look(tx: Tx, claim: Claim) -> int:
+    """Check the claim, and say which incoming message is the newest now: newer than `claim.newest` is unread."""
+    await check(tx, claim)
+    return int((await tx.execute(select(work.c.newest).where(work.c.thread == claim.thread))).scalar_one())
+
+
+async def belongs_to(tx: Tx, thread: int, *, account: str, agent: str) -> None:
+    """An agent began or answered a thread that is nobody's: what comes back is for it."""
+    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+    statement = dialect.insert(work).values(
+        thread=thread, account=account, agent=agent, state="idle", reason="message", note="", next_at=0.0, attempt=0,
+        epoch=0, newest=0, done=0, error="",
+    )  # fmt: skip
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["thread"], set_={"agent": statement.excluded.agent}, where=work.c.agent == ""
+        )
+    )
+
+
+async def unrouted(tx: Tx, account: str, *, limit: int = 50) -> list[tuple[int, int]]:
+    """(thread, newest message) of threads that are nobody's and want attention."""
+    rows = await tx.execute(
+        select(work.c.thread, work.c.newest)
+        .where(work.c.account == account, work.c.agent == "", work.c.state == "ready")
+        .order_by(work.c.next_at)
+        .limit(limit)
+    )
+    return [(int(r.thread), int(r.newest)) for r in rows]
+
+
+async def route(tx: Tx, thread: int, agent: str) -> None:
+    """Give a thread that is nobody's to an agent; the first one to say so decides."""
+    await tx.execute(update(work).where(work.c.thread == thread, work.c.agent == "").values(agent=agent))
+
+
+async def answered_by_hand(tx: Tx, threads: Collection[int]) -> None:
+    """A person answered from the account itself: what waited for an answer has one."""
+    await tx.execute(
+        update(work)
+        .where(work.c.thread.in_(sorted(threads)), work.c.state.in_(("ready", "stuck")))
+        .values(state="idle", done=work.c.newest, attempt=0)
+    )
+
+
+async def next_at(tx: Tx, *, account: str, agents: Collection[str]) -> float | None:
+    """When something is due next, by the database's clock; None when nothing is."""
+    threads = select(func.min(work.c.next_at)).where(
+        work.c.account == account, work.c.agent.in_(sorted(agents)), work.c.state.in_(("claimed", "ready"))
+    )
+    timers = select(func.min(timer.c.due_at)).where(timer.c.account == account)
+    found = [t for t in (await tx.scalar(threads), await tx.scalar(timers)) if t is not None]
+    return float(min(found)) if found else None
 
 
 async def due_timers(tx: Tx, *, account: str, now: float | None = None) -> int:

@@ -59,3 +59,12 @@ class TimerRow(SQLModel, table=True):
     agent: str = Field(sa_column=Column(Text, nullable=False))
     due_at: float = Field(sa_column=Column(Double, nullable=False))
     note: str = Field(default="", sa_column=Column(Text, nullable=False))
+
+
+class CursorRow(SQLModel, table=True):
+    """How far a named reader has come in the log."""
+
+    __tablename__: ClassVar[str] = "cursor"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    seq: int = Field(default=0, sa_column=Column(BIG, nullable=False))

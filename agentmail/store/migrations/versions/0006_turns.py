@@ -40,3 +40,14 @@ def upgrade() -> None:
     )
     op.create_index("timer_due", "timer", ["due_at"])
     op.create_index("timer_thread", "timer", ["thread"])
+    op.add_column("event", sa.Column("seq", BIG, nullable=True))
+    op.create_index("event_seq", "event", ["seq"], unique=True)
+    op.create_index(
+        "event_unpublished", "event", ["id"],
+        sqlite_where=sa.text("seq IS NULL"), postgresql_where=sa.text("seq IS NULL"),
+    )  # fmt: skip
+    op.create_table(
+        "cursor",
+        sa.Column("name", sa.Text(), primary_key=True),
+        sa.Column("seq", BIG, nullable=False),
+    )

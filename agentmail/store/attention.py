@@ -1,0 +1,41 @@
+"""What filing means for agents: new mail asks for attention, an answer by hand settles it, merges carry it along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..threads.models import Filed
+from . import claims
+from .arrivals import Prepared
+from .changes import announce
+from .database import Tx, database_now
+
+
+async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Filed | None]], *, now: float) -> None:
+    """Part of the filing transaction of an account's mail. History asks for nothing; archives never come here."""
+    wants: dict[int, int] = {}
+    people: set[int] = set()
+    by_hand: set[int] = set()
+    told = False
+    for prepared, result in filed:
+        if result is None or not result.new:
+            continue
+        thread, message, arrival = int(result.thread[1:]), int(result.id[1:]), prepared.arrival
+        told = True
+        if result.absorbed:
+            await claims.merge(tx, thread, [int(t[1:]) for t in result.absorbed])
+        if prepared.row["outgoing"]:
+            if arrival.location is not None:  # it came out of Sent and not out of our outbox: a person wrote it
+                by_hand.add(thread)
+        elif arrival.fresh:
+            wants[thread] = max(message, wants.get(thread, 0))
+            if arrival.message.automated is None:
+                people.add(thread)
+    if wants:
+        await claims.arrived(tx, account, wants, now=await database_now(tx))
+    if people:
+        await claims.cancel_timers(tx, people)
+    if by_hand - set(wants):
+        await claims.answered_by_hand(tx, by_hand - set(wants))
+    if told:
+        await announce(tx)

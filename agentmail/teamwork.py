@@ -1,0 +1,366 @@
+"""Several agents on one store: turns, claims, waiting for answers, the event log: the half of Inbox that takes time.
+
+One task for each open Inbox receives mail and listens for changes while somebody waits, however many wait; it lives in
+the Inbox's own task group and ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
+from datetime import datetime, timedelta
+
+from .errors import Bounced, HeldByOther, NoReply, ServerError, StoreError
+from .message.automated import FailedRecipient
+from .message.models import Message
+from .routing import Choice, Route, choose
+from .settings import Account
+from .store import Filed, ThreadStore, claims, log
+from .store.changes import POLL, Changes
+from .store.claims import Claim
+from .store.database import Tx, database_now
+from .turns import Sleep, Turn
+
+logger = logging.getLogger(__name__)
+
+LEASE = timedelta(minutes=5)
+POLL_MAIL = 30.0
+"""Seconds between two looks into the mailbox while somebody waits."""
+FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
+"""Seconds to rest after a server failed: the first time, and at most."""
+
+
+class Teamwork:
+    """Mixed into Inbox, which owns everything used here."""
+
+    account: Account
+    agent: str
+    store: ThreadStore
+    routes: Sequence[Route | Choice]
+    _clock: Callable[[], datetime]
+    _sleep: Sleep
+    _group: asyncio.TaskGroup | None
+    _background: asyncio.Task[None] | None
+    _waiters: defaultdict[str, set[asyncio.Event]]
+    _busy: set[asyncio.Task[None] | None]
+
+    async def sync(self) -> list[Filed]:
+        raise NotImplementedError  # Inbox does
+
+    # -- turns
+
+    async def turns(
+        self, agent: str | None = None, *, lease: timedelta = LEASE, wait: bool = True
+    ) -> AsyncGenerator[Turn, None]:
+        """Threads that need attention, one claimed turn at a time, the longest waiting first.
+
+        ```python
+        async for turn in inbox.turns(agent="support"):
+            async with turn:
+                await turn.reply("…")
+        ```
+
+        A burst of messages is one turn. Processes with the same agent name share the work. Trap: a turn that is not
+        entered keeps its claim until the lease ends.
+
+        Args:
+            lease: How long a claim outlives its holder; it renews itself while the turn's block runs.
+            wait: False ends the iteration when nothing is due.
+        """
+        await self.store.open()
+        name = agent or self.agent
+        if not wait:
+            while (turn := await self._next_turn(name, lease)) is not None:
+                yield turn
+            return
+        self._attend()
+        async with Changes(self.store.db) as changes:
+            while True:
+                turn = await self._next_turn(name, lease)
+                if turn is not None:
+                    yield turn
+                    continue
+                await changes.wait(await self._until_due(name))
+
+    async def run(
+        self,
+        handler: Callable[[Turn], Awaitable[object]],
+        *,
+        agent: str | None = None,
+        concurrency: int = 1,
+        lease: timedelta = LEASE,
+        wait: bool = True,
+    ) -> None:
+        """Call `handler(turn)` for every turn, `concurrency` at a time, until SIGTERM, SIGINT or cancellation.
+
+        An exception in the handler gives its thread back, to be tried again later, and is logged. On a signal no new
+        turn is taken, and the ones that run are finished.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        handled = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+                loop.add_signal_handler(number, stop.set)
+                handled.append(number)
+        try:
+            async with asyncio.TaskGroup() as group:
+                workers = [
+                    group.create_task(self._work(handler, agent, lease, stop, wait=wait)) for _ in range(concurrency)
+                ]
+                ender = group.create_task(_cancel_when(stop, workers, self._busy))
+                await asyncio.wait(workers)
+                ender.cancel()
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
+    async def _work(
+        self, handler: Callable[[Turn], Awaitable[object]], agent: str | None, lease: timedelta, stop: asyncio.Event,
+        *, wait: bool,
+    ) -> None:  # fmt: skip
+        async with aclosing(self.turns(agent, lease=lease, wait=wait)) as turns:
+            async for turn in turns:
+                task = asyncio.current_task()
+                self._busy.add(task)
+                try:
+                    async with turn:
+                        await handler(turn)
+                except Exception:
+                    logger.exception("turn on %s failed; it comes back later", turn.thread.id)
+                finally:
+                    self._busy.discard(task)
+                if stop.is_set():
+                    return
+
+    async def claim(
+        self, thread: str, *, agent: str | None = None, lease: timedelta = LEASE, timeout: float | None = 0.0
+    ) -> Turn:
+        """A turn on this thread, whether it is due or not: `async with await inbox.claim("t12") as turn:`.
+
+        Args:
+            timeout: Seconds to wait for a holder to finish: 0 does not wait, None waits as long as it takes.
+
+        Raises:
+            HeldByOther: somebody holds it.
+        """
+        await self.store.open()
+        found = await self.store.thread(thread)
+        number, name = int(found.id[1:]), agent or self.agent
+        newest = max((int(str(m.id)[1:]) for m in found.messages if not m.outgoing), default=0)
+
+        async def work(tx: Tx) -> Claim:
+            return await claims.claim_thread(
+                tx, number, account=self.account.key, agent=name, lease=lease.total_seconds(), newest=newest
+            )
+
+        end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        async with Changes(self.store.db) as changes:
+            while True:
+                try:
+                    return await self._turn(await self.store.db.run(work), lease)
+                except HeldByOther:
+                    left = POLL if end is None else end - asyncio.get_running_loop().time()
+                    if left <= 0:
+                        raise
+                    await changes.wait(min(left, 1.0))
+
+    async def _next_turn(self, agent: str, lease: timedelta) -> Turn | None:
+        if self.routes:
+            await self._route_new()
+
+        async def work(tx: Tx) -> list[Claim]:
+            await claims.due_timers(tx, account=self.account.key)
+            return await claims.claim_due(
+                tx, account=self.account.key, agents=self._mine(agent), agent=agent, lease=lease.total_seconds()
+            )
+
+        found = await self.store.db.run(work)
+        return await self._turn(found[0], lease) if found else None
+
+    def _mine(self, agent: str) -> set[str]:
+        """Without routes, what is nobody's is anybody's."""
+        return {agent} if self.routes else {agent, ""}
+
+    async def _turn(self, claim: Claim, lease: timedelta) -> Turn:
+        thread = await self.store.thread(f"t{claim.thread}")
+        return Turn(self, claim, thread, lease=lease, clock=self._clock, sleep=self._sleep)  # type: ignore[arg-type]
+
+    async def _route_new(self) -> None:
+        """Decide who gets the threads that are nobody's. No transaction is open while a route of one's own thinks."""
+        async with self.store.reading() as tx:
+            waiting = await claims.unrouted(tx, self.account.key)
+        for number, newest in waiting:
+            thread = await self.store.thread(f"t{number}")
+            message = next((m for m in thread.messages if m.id == f"m{newest}"), thread.messages[-1])
+            name = await choose(self.routes, message, thread.labels)
+            if name:
+                await self.store.db.run(lambda tx, number=number, name=name: claims.route(tx, number, name))  # type: ignore[misc]
+
+    async def _until_due(self, agent: str) -> float:
+        async with self.store.reading() as tx:
+            due = await claims.next_at(tx, account=self.account.key, agents=self._mine(agent))
+            now = await database_now(tx)
+        return POLL if due is None else max(0.05, min(POLL, due - now))
+
+    # -- waiting
+
+    async def wait_for_reply(
+        self, message_id: str, timeout: timedelta | float | None = None, *, automated: bool = False
+    ) -> Message:
+        """The first answer to a mail of ours, also one that came before the call or while the process was down.
+
+        Args:
+            message_id: Of what was sent: `sent.message_id`.
+            timeout: Seconds or a timedelta; None waits for ever.
+            automated: An out-of-office message counts as an answer too.
+
+        Raises:
+            NotFound: this store has no such message.
+            NoReply: nobody answered in time.
+            Bounced: it came back.
+        """
+        await self.store.open()
+        asked = await self.store.message(message_id, account=self.account.key)
+        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        told = asyncio.Event()
+        self._waiters[str(asked.thread)].add(told)  # before the first look, so that nothing falls between
+        try:
+            async with asyncio.timeout(seconds):
+                self._attend()
+                while True:
+                    told.clear()
+                    answer = await self._answer_to(asked, automated=automated)
+                    if answer is not None:
+                        return answer
+                    await told.wait()
+        except TimeoutError:
+            raise NoReply(f"nobody answered {message_id} in {asked.thread} within {seconds:.0f} s") from None
+        finally:
+            self._waiters[str(asked.thread)].discard(told)
+            if not self._waiters[str(asked.thread)]:
+                del self._waiters[str(asked.thread)]
+
+    async def _answer_to(self, asked: Message, *, automated: bool) -> Message | None:
+        """The oldest incoming message below `asked` in its thread, or one whose place nobody knows, that came later."""
+        thread = await self.store.thread(str(asked.thread))
+        ours = int(str(asked.id)[1:])
+        for message in thread.messages:
+            if message.outgoing or int(str(message.id)[1:]) <= ours or not _below(message, asked, thread.parents):
+                continue
+            if message.automated == "bounce":
+                reasons = "; ".join(f"{r.email} {r.status} {r.diagnostic}".strip() for r in _failed(message))
+                if message.bounce is not None and message.bounce.message_id in {None, asked.message_id} and reasons:
+                    raise Bounced(f"{asked.message_id} came back: {reasons}")
+                continue
+            if message.automated is None or message.automated == "agent" or automated:
+                return message
+        return None
+
+    # -- the log
+
+    async def events(self, after: int = 0, *, wait: bool = True) -> AsyncIterator[log.Event]:
+        """Everything that happened behind `after`, in order, without gaps; then what happens next.
+
+        Keep `event.seq` and pass it as `after` to go on where you were.
+        """
+        await self.store.open()
+        async with Changes(self.store.db) as changes:
+            while True:
+                found = await self._published(after)
+                for event in found:
+                    after = event.seq
+                    yield event
+                if not found:
+                    if not wait:
+                        return
+                    await changes.wait(5.0)
+
+    async def _published(self, after: int) -> list[log.Event]:
+        async with self.store.reading() as tx:
+            new = await log.unpublished(tx)
+        if new:
+            await self.store.db.run(log.publish)
+        async with self.store.reading() as tx:
+            return await log.read_after(tx, after)
+
+    # -- the one background task
+
+    def _attend(self) -> None:
+        """Receive mail and listen for changes from now on, until the Inbox is left."""
+        if self._group is None:
+            raise RuntimeError("waiting needs an open inbox: async with Inbox(...) as inbox")
+        if self._background is None or self._background.done():
+            self._background = self._group.create_task(self._attending())
+
+    async def _attending(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._receiving())
+            group.create_task(self._telling())
+
+    async def _receiving(self) -> None:
+        """Poll the mailbox. A server that fails is tried again, later each time; its state is in `health()`."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                await self.sync()
+                pause = FIRST_PAUSE
+                await self._sleep(POLL_MAIL)
+            except (ServerError, StoreError) as exc:
+                logger.warning("%s: %s", self.account.key, exc)
+                await self._sleep(pause)
+                pause = min(pause * 1.5, LONGEST_PAUSE)
+
+    async def _telling(self) -> None:
+        """Wake the waiters of the threads that something happened in: one listener for all of them."""
+        while True:
+            try:
+                async with Changes(self.store.db) as changes:
+                    async with self.store.reading() as tx:
+                        seen = await log.last_seq(tx)
+                    for waiting in list(self._waiters.values()):
+                        for told in waiting:
+                            told.set()
+                    while True:
+                        await changes.wait()
+                        for event in await self._published(seen):
+                            seen = event.seq
+                            for told in self._waiters.get(event.thread or "", ()):
+                                told.set()
+            except StoreError as exc:
+                logger.warning("%s: %s", self.account.key, exc)
+                await self._sleep(FIRST_PAUSE)
+
+
+async def _cancel_when(
+    stop: asyncio.Event, workers: Sequence[asyncio.Task[None]], busy: set[asyncio.Task[None] | None]
+) -> None:
+    """On a signal end the workers that only wait; the others end after their turn."""
+    await stop.wait()
+    for worker in workers:
+        if worker not in busy:
+            worker.cancel()
+
+
+def _below(message: Message, asked: Message, parents: dict[str, str | None]) -> bool:
+    """Whether a message answers `asked`, at any depth, or says nothing of what it answers."""
+    if asked.message_id in message.in_reply_to or asked.message_id in message.references:
+        return True
+    above: str | None = parents.get(str(message.id))
+    if above is None:
+        return True
+    for _ in range(1_000):
+        if above == asked.id:
+            return True
+        if above is None:
+            return False
+        above = parents.get(above)
+    return False
+
+
+def _failed(message: Message) -> list[FailedRecipient]:
+    return [r for r in message.bounce.recipients if r.action == "failed"] if message.bounce is not None else []

@@ -127,17 +127,20 @@ class Outbox(Supervision):
         self, account: Account, store: ThreadStore, submitter: Submits, *, evidence: Evidence | None = None,
         policy: Policy | None = None, clock: Callable[[], datetime] | None = None,
         monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-        jitter: Callable[[], float] = random.random, lease: float = LEASE,
+        jitter: Callable[[], float] = random.random, lease: float = LEASE, looks: Sequence[float] = LOOKS,
+        self_copy: bool = False,
     ) -> None:  # fmt: skip
         """
         Args:
             clock: Only for what is computed here from times that callers gave; leases go by the database's clock.
             jitter: 0 to 1; spreads retries by ±10 %.
+            looks: Seconds before each look for a message whose fate is unknown.
+            self_copy: Send a copy of everything to the account itself: evidence where the provider files nothing.
         """
         self.account, self.store, self.submitter, self.evidence = account, store, submitter, evidence
         self.policy = policy or Policy()
         self._clock, self._monotonic, self._sleep, self._jitter = clock, monotonic, sleep, jitter
-        self._lease = lease
+        self._lease, self._margin, self._looks, self._self_copy = lease, min(MARGIN, lease / 10), looks, self_copy
         self._writes = _Together(self._write)
 
     async def close(self) -> None:
@@ -204,6 +207,9 @@ class Outbox(Supervision):
             also_to=tuple(a for a in outgoing.envelope.rcpt_to if a.casefold() not in in_headers),
         )  # fmt: skip
         filed = (await self.store.file_batch(tx, [arrival], account=account))[0]
+        recipients = [*outgoing.envelope.rcpt_to]
+        if self._self_copy and self.account.key not in {a.casefold() for a in recipients}:
+            recipients.append(self.account.address)
         due = max(now, send_at.timestamp()) if send_at is not None else now
         state = "held" if decision.action == "hold" else "queued"
         id_ = await submissions.add(
@@ -212,14 +218,14 @@ class Outbox(Supervision):
                 "account": account, "state": state, "kind": kind, "origin": origin, "agent": agent, "key": key,
                 "message_id": outgoing.message_id, "message": int(filed.id[1:]), "answers": answered,
                 "generation": generation, "mail_from": outgoing.envelope.mail_from, "subject": message.subject[:500],
-                "size": len(outgoing.raw), "digest": digest(outgoing.raw, outgoing.envelope),
+                "size": len(outgoing.raw), "digest": digest(outgoing.raw, outgoing.envelope.mail_from, recipients),
                 "at_most_once": self.policy.at_most_once if at_most_once is None else at_most_once,
                 "reasons": [r.model_dump() for r in decision.reasons], "created_at": now, "next_at": due,
                 "expires_at": due + EXPIRES.total_seconds(), "attempts": 0, "epoch": 0, "looks": 0, "error": "",
                 "reply": "", "copied": False, "decision": "approved" if approved_by else "",
                 "decided_by": approved_by, "decided_at": now if approved_by else None,
             },
-            outgoing.envelope.rcpt_to, outgoing.raw,
+            recipients, outgoing.raw,
         )  # fmt: skip
         row = (await submissions.read(tx, [id_]))[0]
         await note(tx, row, state, now, rules=[r.rule for r in decision.reasons])
@@ -271,7 +277,9 @@ class Outbox(Supervision):
 
     async def _same_content(self, tx: Tx, first: Submission, outgoing: Outgoing, message: Message) -> None:
         before = parse((await submissions.bodies(tx, [first.id]))[first.id])
-        differs = _difference(before, [r.address for r in first.recipients], message, outgoing.envelope.rcpt_to)
+        differs = _difference(
+            before, [r.address for r in first.recipients], message, outgoing.envelope.rcpt_to, self.account.key
+        )
         if differs:
             raise KeyReused(
                 f"key {first.key!r} was used for o{first.id}, with other content: {differs}; use another key"
@@ -424,7 +432,7 @@ class Outbox(Supervision):
             started = self._monotonic()
             marked = bool(await self._writes(_Item(row)))
             hold.until = started + self._lease if marked else float("-inf")
-            return (lambda: self._monotonic() < hold.until - MARGIN) if marked else None
+            return (lambda: self._monotonic() < hold.until - self._margin) if marked else None
 
         envelope = Envelope(mail_from=row.mail_from, rcpt_to=row.pending)
         try:
@@ -570,8 +578,8 @@ class Outbox(Supervision):
             await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, next_at=now + 60.0)
             return
         looks = row.looks + 1
-        if found is False and looks < len(LOOKS):
-            values = {"looks": looks, "next_at": now + LOOKS[looks]}
+        if found is False and looks < len(self._looks):
+            values = {"looks": looks, "next_at": now + self._looks[looks]}
             await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **values)
         elif found is False and not row.at_most_once:
             again = f"{row.error}; not found in Sent, so it goes again under the same Message-ID"[:1000]
@@ -592,10 +600,11 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def _difference(before: Message, to_before: Sequence[str], now: Message, to_now: Sequence[str]) -> str:
+def _difference(before: Message, to_before: Sequence[str], now: Message, to_now: Sequence[str], own: str) -> str:
     """What a person would call different; the Message-ID, the date and the MIME boundaries are not."""
-    pairs: dict[str, tuple[object, object]] = {
-        "recipients": (sorted(a.casefold() for a in to_before), sorted(a.casefold() for a in to_now)),
+    pairs: dict[str, tuple[object, ...]] = {
+        # The copy to ourselves is ours, not the caller's.
+        "recipients": tuple(sorted({a.casefold() for a in who} - {own}) for who in (to_before, to_now)),
         "subject": (before.subject, now.subject),
         "text": (before.text, now.text),
         "html": (before.html, now.html),

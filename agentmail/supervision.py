@@ -7,13 +7,13 @@ meanwhile, is refused. Who and when stay in the row and in the event log.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
 from .errors import BadInput, Conflict, OutcomeUnknown, Refused
 from .message.identifiers import is_ours
-from .message.models import Envelope, Message, Outgoing
+from .message.models import Message, Outgoing
 from .policy import Policy, Situation, decide
 from .sent import Sent, State, shown
 from .settings import Account
@@ -77,11 +77,11 @@ class Supervision:
         async def work(tx: Tx) -> Sent:
             row = await submissions.one(tx, id)
             raw = (await submissions.bodies(tx, [row.id]))[row.id]
-            envelope = Envelope(mail_from=row.mail_from, rcpt_to=tuple(r.address for r in row.recipients))
+            people = [r.address for r in row.recipients]
             kept = await submissions.digest_of(tx, row.id)
-            if digest(raw, envelope) != kept or fingerprint not in {None, kept}:
+            if digest(raw, row.mail_from, people) != kept or fingerprint not in {None, kept}:
                 raise Conflict(f"{id} is not what was shown for approval: look at it again")
-            recipients = tuple(a.casefold() for a in envelope.rcpt_to)
+            recipients = tuple(a.casefold() for a in people)
             verdict = decide(self.policy, Situation(kind="new", recipients=recipients, approved=True))
             if verdict.action == "deny":
                 raise Refused(f"{id}: {verdict}")
@@ -267,9 +267,9 @@ class Supervision:
         return await self._run(work)
 
 
-def digest(raw: bytes, envelope: Envelope) -> str:
+def digest(raw: bytes, mail_from: str, recipients: Sequence[str]) -> str:
     """What an approval binds: the exact bytes, and who gets them."""
-    named = "\n".join((envelope.mail_from, *envelope.rcpt_to)).encode()
+    named = "\n".join((mail_from, *recipients)).encode()
     return hashlib.sha256(hashlib.sha256(named).digest() + raw).hexdigest()
 
 

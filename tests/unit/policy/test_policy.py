@@ -1,0 +1,320 @@
+"""One value decides: every rule, what holds it, what lets it through."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentmail.message.auth import Auth
+from agentmail.message.models import Address, Message
+from agentmail.policy import Counts, Policy, Situation, decide, hop_of, look_alike, resembles
+
+ANA, BOB, NEW = "ana@acme.test", "bob@acme.test", "new@elsewhere.test"
+OWN = frozenset({"agent@ours.test"})
+
+
+def tool(*recipients: str, **more: Any) -> Situation:
+    return Situation(**{"origin": "tool", "recipients": recipients or (ANA,), "own": OWN, "wrote": {ANA}} | more)
+
+
+def message(sender: str = ANA, **more: Any) -> Message:
+    return Message(id="m7", sender=Address(email=sender), to=(Address(email="agent@ours.test"),), **more)
+
+
+def rules(policy: Policy, situation: Situation) -> dict[str, str]:
+    return {r.rule: r.action for r in decide(policy, situation).reasons}
+
+
+def test_the_policy_is_one_frozen_value() -> None:
+    policy = Policy(allow=("@acme.test",))
+    with pytest.raises(Exception, match="frozen"):
+        policy.allow = ()  # type: ignore[misc]
+    assert policy == Policy.model_validate_json(policy.model_dump_json())
+    with pytest.raises(Exception, match="extra"):
+        Policy(per_minute=3)  # type: ignore[call-arg]
+
+
+def test_the_defaults_of_the_contract() -> None:
+    wanted = {
+        "send": "auto", "reply_to": "participants", "new_recipients": "hold", "cross_read": "hold",
+        "people_added_by_outsiders": "hold", "max_recipients": 10, "per_hour": 30, "per_day": 200, "max_unanswered": 2,
+        "attachments": "thread", "remote_images": False, "max_link_length": 300, "answer_automatic": False,
+        "mark_automatic": True, "footer": None, "per_thread_day": 10,
+    }  # fmt: skip
+    assert wanted == {k: v for k, v in Policy().model_dump().items() if k in wanted}
+
+
+# -- who chose the people ---------------------------------------------------------------------------------------------
+
+
+def test_program_code_may_write_to_anyone() -> None:
+    assert "allow" == decide(Policy(), Situation(origin="program", recipients=(NEW,), own=OWN)).action
+
+
+def test_checked_programs_are_held_like_tools() -> None:
+    s = Situation(origin="program", recipients=(NEW,), own=OWN)
+    assert {"new_recipients": "hold"} == rules(Policy(programs="checked"), s)
+
+
+@pytest.mark.parametrize(("action", "expected"), [("hold", "hold"), ("deny", "deny"), ("allow", "allow")])
+def test_new_recipients(action: Any, expected: str) -> None:
+    decision = decide(Policy(new_recipients=action), tool(ANA, NEW))
+    assert expected == decision.action
+    if expected != "allow":
+        assert [NEW] == [r.address for r in decision.reasons]
+        assert "grant" in str(decision)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"known": {NEW}}, {"granted": {NEW}}, {"wrote": {NEW}}, {"own": {NEW}}, {"approved": True}],
+)
+def test_what_makes_somebody_not_new(more: dict[str, Any]) -> None:
+    assert "allow" == decide(Policy(), tool(NEW, **more)).action
+
+
+@pytest.mark.parametrize("entry", [NEW, "@elsewhere.test", "NEW@elsewhere.test"])
+def test_the_allow_list(entry: str) -> None:
+    assert "allow" == decide(Policy(allow=(entry,)), tool(NEW)).action
+
+
+@pytest.mark.parametrize("address", ["x@sub.elsewhere.test", "x@notelsewhere.test", "elsewhere.test@evil.test"])
+def test_a_domain_on_a_list_is_that_domain_only(address: str) -> None:
+    assert "hold" == decide(Policy(allow=("@elsewhere.test",)), tool(address)).action
+
+
+@pytest.mark.parametrize("more", [{"origin": "program"}, {"approved": True}, {"granted": {NEW}}])
+def test_the_deny_list_is_for_everybody(more: dict[str, Any]) -> None:
+    assert "deny" == decide(Policy(deny=("@elsewhere.test",), allow=(NEW,)), tool(NEW, **more)).action
+
+
+def test_people_added_by_outsiders() -> None:
+    assert {"people_added_by_outsiders": "hold"} == rules(Policy(), tool(ANA, BOB, named={BOB}))
+    assert {} == rules(Policy(), tool(ANA, BOB, named={BOB}, wrote={ANA, BOB}))
+
+
+def test_reply_to_that_leads_elsewhere() -> None:
+    lured = message(reply_to=(Address(email=NEW),))
+    assert "reply_to" in rules(Policy(), tool(NEW, kind="reply", answers=lured, known={NEW}))
+    assert "reply_to" not in rules(Policy(reply_to="anyone"), tool(NEW, kind="reply", answers=lured, known={NEW}))
+    colleague = message(reply_to=(Address(email=BOB),))
+    assert {} == rules(Policy(), tool(BOB, kind="reply", answers=colleague, known={BOB}))
+
+
+def test_a_forged_sender_is_nobody_we_know() -> None:
+    forged = message(auth=Auth(server="mx.ours.test", dmarc="fail"))
+    assert {"new_recipients": "hold"} == rules(Policy(), tool(ANA, kind="reply", answers=forged))
+
+
+def test_reply_all_has_a_width() -> None:
+    many = tuple(f"p{i}@acme.test" for i in range(11))
+    assert {"max_recipients": "hold"} == rules(Policy(), tool(*many, wrote=set(many)))
+
+
+def test_after_reading_other_threads() -> None:
+    assert {"cross_read": "hold"} == rules(Policy(), tool(ANA, read_elsewhere=("t9",)))
+    assert {} == rules(Policy(allow=("@acme.test",)), tool(ANA, read_elsewhere=("t9",)))
+
+
+def test_everything_may_be_held() -> None:
+    assert {"send": "hold"} == rules(Policy(send="draft"), tool())
+    assert "allow" == decide(Policy(send="hold"), Situation(recipients=(NEW,))).action
+
+
+# -- look-alikes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("domain", "known"),
+    [("acrne.test", "acme.test"), ("exarnple.com", "example.com"), ("examp1e.com", "example.com"),
+     ("example.co", "example.com"), ("exampel.com", "example.com"), ("exаmple.com", "example.com"),
+     ("xn--exmple-4nf.com", "example.com"), ("éxample.com", "example.com"), ("micro-soft.com", "microsoft.com"),
+     ("rnicrosoft.com", "microsoft.com"), ("paypaI.com".lower(), "paypal.com"), ("vvhatsapp.com", "whatsapp.com")],
+)  # fmt: skip
+def test_look_alikes(domain: str, known: str) -> None:
+    if domain == "example.co":
+        assert look_alike(domain, {known}) is None  # another top-level domain: too many honest ones
+        return
+    assert known == look_alike(domain, {known})
+    assert "look_alike" in rules(Policy(), tool(f"x@{domain}", wrote={f"y@{known}"}))
+
+
+@pytest.mark.parametrize("domain", ["example.com", "other.org", "acme.example", "a.b", "mail.example.com"])
+def test_not_look_alikes(domain: str) -> None:
+    assert None is look_alike(domain, {"example.com", "acme.test", "b.c"})
+
+
+# -- content ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["-----BEGIN OPENSSH PRIVATE KEY-----", "AKIAIOSFODNN7EXAMPLE", "ghp_" + "a" * 36, "xoxb-123456789012-abc",
+     "AIza" + "b" * 35, "sk_live_" + "c" * 24, "sk-" + "d" * 40,
+     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk"],
+)  # fmt: skip
+def test_secrets(text: str) -> None:
+    assert {"secrets": "hold"} == rules(Policy(), tool(text=f"here it is: {text} bye"))
+    assert text not in str(decide(Policy(), tool(text=text)))
+
+
+@pytest.mark.parametrize("text", ["Our key account is AKI.", "sk-learn is a library", "I begin a private key party"])
+def test_no_secrets(text: str) -> None:
+    assert {} == rules(Policy(), tool(text=text))
+
+
+@pytest.mark.parametrize(
+    "html", ['<img src="http://x.test/a">', "<IMG alt=x SRC=//x.test>", '<p style="background:url(https://x/y)">'],
+)  # fmt: skip
+def test_remote_images(html: str) -> None:
+    assert {"remote_images": "hold"} == rules(Policy(), tool(html=html))
+    assert {} == rules(Policy(remote_images=True), tool(html=html))
+    assert {} == rules(Policy(), tool(html='<img src="cid:logo">'))
+
+
+def test_long_links_carry_data() -> None:
+    assert {"max_link_length": "hold"} == rules(Policy(), tool(text="https://x.test/?q=" + "a" * 300))
+    assert {} == rules(Policy(), tool(text="https://x.test/" + "a" * 200))
+
+
+def test_attachments_of_other_threads() -> None:
+    assert {"attachments": "hold"} == rules(Policy(), tool(attachments_elsewhere=("salaries.xlsx",)))
+    assert {} == rules(Policy(attachments="mailbox"), tool(attachments_elsewhere=("salaries.xlsx",)))
+    assert {"attachments": "hold"} == rules(Policy(attachments="none"), tool(attachments_unknown=("a.txt",)))
+
+
+# -- loops: for programs too ------------------------------------------------------------------------------------------
+
+
+def reply(answers: Message | None = None, **more: Any) -> Situation:
+    given = {"kind": "reply", "recipients": (ANA,), "own": OWN, "answers": answers or message()}
+    return Situation(**given | more)
+
+
+@pytest.mark.parametrize("kind", ["bounce", "auto-reply", "list", "bulk"])
+def test_machines_are_not_answered(kind: Any) -> None:
+    assert "deny" == decide(Policy(), reply(message(automated=kind))).action
+    assert "allow" == decide(Policy(answer_automatic=True), reply(message(automated=kind))).action
+
+
+def test_agents_may_talk_to_each_other() -> None:
+    assert "allow" == decide(Policy(), reply(message(automated="agent"))).action
+
+
+def test_a_null_sender_is_not_answered() -> None:
+    assert "deny" == decide(Policy(), reply(message(headers=(("Return-Path", "<>"),)))).action
+    assert "allow" == decide(Policy(), reply(message(headers=(("Return-Path", "<ana@acme.test>"),)))).action
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["no-reply@x.test", "noreply@x.test", "do_not_reply@x.test", "news-noreply@x.test", "noreply+7@x.test",
+     "mailer-daemon@x.test", "postmaster@x.test", "owner-list@x.test", "list-request@x.test", "list-bounces@x.test"],
+)  # fmt: skip
+def test_nobody_reads_these(address: str) -> None:
+    assert "deny" == decide(Policy(), reply(recipients=(address,))).action
+
+
+@pytest.mark.parametrize(
+    "address", ["nora.reply@x.test", "casino-reply-desk@x.test", "requests@x.test", "owner@x.test"]
+)
+def test_somebody_reads_these(address: str) -> None:
+    assert "allow" == decide(Policy(), reply(recipients=(address,))).action
+
+
+def test_never_to_ourselves_alone() -> None:
+    assert "deny" == decide(Policy(), reply(recipients=("agent@ours.test",))).action
+    assert "allow" == decide(Policy(), reply(recipients=("agent@ours.test", ANA))).action
+
+
+@pytest.mark.parametrize(
+    ("counts", "rule"),
+    [({"thread_10_minutes": 5}, "per_thread_10_minutes"), ({"thread_day": 10}, "per_thread_day"),
+     ({"person_day": {ANA: 10}}, "per_person_day"), ({"replies_hour": 200}, "replies_per_hour"),
+     ({"domain_hour": {"acme.test": 60}}, "replies_per_domain_hour")],
+)  # fmt: skip
+def test_caps(counts: dict[str, Any], rule: str) -> None:
+    assert {rule: "hold"} == rules(Policy(), reply(counts=Counts(**counts)))
+    below = {k: {a: n - 1 for a, n in v.items()} if isinstance(v, dict) else v - 1 for k, v in counts.items()}
+    assert {} == rules(Policy(), reply(counts=Counts(**below)))
+    assert {} == rules(Policy(), Situation(kind="new", recipients=(ANA,), counts=Counts(**counts)))
+
+
+def test_a_person_may_double_the_cap_of_a_person() -> None:
+    assert {} == rules(Policy(), reply(counts=Counts(person_day={ANA: 15}), approved=True))
+    assert {"per_person_day": "hold"} == rules(Policy(), reply(counts=Counts(person_day={ANA: 20}), approved=True))
+
+
+def test_the_same_again_and_again() -> None:
+    assert {"loop:same-again": "hold"} == rules(Policy(), reply(same_again=3))
+    assert {} == rules(Policy(), reply(same_again=2))
+
+
+@pytest.mark.parametrize(
+    ("value", "hops"), [("abc;hop=6", 6), ("abc; hop=5", 5), ("", 0), ("hop=9", 0), ("x;hop=-1", 0)]
+)
+def test_hops(value: str, hops: int) -> None:
+    looped = message(headers=(("X-Agentmail-Loop", value),), automated="agent")
+    assert hops == hop_of(looped)
+    assert ("hold" if hops > 5 else "allow") == decide(Policy(), reply(looped)).action
+
+
+def test_tools_have_rates_and_wait_for_answers() -> None:
+    assert {"per_hour": "hold"} == rules(Policy(), tool(counts=Counts(tool_hour=30)))
+    assert {"per_day": "hold"} == rules(Policy(), tool(counts=Counts(tool_day=200)))
+    assert {"max_unanswered": "hold"} == rules(Policy(), tool(counts=Counts(unanswered=2)))
+
+
+# -- properties -------------------------------------------------------------------------------------------------------
+
+addresses = st.sampled_from([ANA, BOB, NEW, "x@acrne.test", "no-reply@acme.test", "agent@ours.test"])
+situations = st.builds(
+    Situation,
+    origin=st.sampled_from(["program", "tool"]),
+    kind=st.sampled_from(["new", "reply", "forward"]),
+    recipients=st.lists(addresses, min_size=1, max_size=4).map(tuple),
+    own=st.just(OWN),
+    wrote=st.frozensets(addresses),
+    named=st.frozensets(addresses),
+    known=st.frozensets(addresses),
+    granted=st.frozensets(addresses),
+    same_again=st.integers(0, 4),
+    approved=st.booleans(),
+    counts=st.builds(Counts, thread_day=st.integers(0, 12), tool_hour=st.integers(0, 40), unanswered=st.integers(0, 4)),
+)
+
+
+@given(situations)
+def test_a_decision_is_deterministic_and_says_why(s: Situation) -> None:
+    decision = decide(Policy(), s)
+    assert decision == decide(Policy(), s)
+    assert (decision.action == "allow") == (not decision.reasons)
+    assert all(r.text and r.rule for r in decision.reasons)
+
+
+@given(situations, addresses)
+def test_denying_somebody_never_lets_more_through(s: Situation, address: str) -> None:
+    rank = ["allow", "hold", "deny"]
+    before = rank.index(decide(Policy(), s).action)
+    assert before <= rank.index(decide(Policy(deny=(address,)), s).action)
+
+
+@given(situations)
+def test_a_tool_never_gets_what_a_program_does_not(s: Situation) -> None:
+    rank = ["allow", "hold", "deny"]
+    program, model = (s.model_copy(update={"origin": o}) for o in ("program", "tool"))
+    assert rank.index(decide(Policy(), program).action) <= rank.index(decide(Policy(), model).action)
+
+
+@given(st.text(max_size=200))
+def test_a_text_resembles_itself(text: str) -> None:
+    assert resembles(text, text)
+
+
+def test_numbers_and_a_word_do_not_make_another_text() -> None:
+    one = "Your ticket 4711 was received. We will come back to you within 24 hours. Do not answer this message."
+    assert resembles(one, one.replace("4711", "4712").replace("24", "48"))
+    assert not resembles(one, "Thanks, Tuesday at ten is fine for me. See you then!")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import getpass
 import sys
-from typing import Annotated, Literal
+from enum import StrEnum
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -22,7 +23,18 @@ app.add_typer(outbox, name="outbox", invoke_without_command=True)
 
 Id = Annotated[str, typer.Argument(metavar="O", help="A submission, such as o3.")]
 By = Annotated[str | None, typer.Option("--by", help="Who decides; the name of the user running it when left out.")]
-States = Literal["held", "queued", "sending", "sent", "failed", "unknown", "canceled"]
+
+
+class State(StrEnum):
+    """The states of a submission; typer reads a list of choices from an enumeration, not from a Literal."""
+
+    HELD = "held"
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CANCELED = "canceled"
 
 
 def me(by: str | None) -> str:
@@ -42,7 +54,7 @@ def default(context: typer.Context) -> None:
 
 @outbox.command("list")
 def list_(
-    state: Annotated[list[States] | None, typer.Option("--state", help="Only these; may be given again.")] = None,
+    state: Annotated[list[State] | None, typer.Option("--state", help="Only these; may be given again.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 50,
     store: Store = None,
     as_json: AsJson = False,
@@ -51,7 +63,7 @@ def list_(
 
     async def work() -> list[Sent]:
         async with inbox(store) as box:
-            return await box.outbox(*(state or ()), limit=limit)
+            return await box.outbox(*(s.value for s in state or ()), limit=limit)
 
     rows = run(work)
     if as_json:

@@ -283,43 +283,47 @@ async def test_run_handles_everything_and_survives_a_handler_that_fails(mail: Em
 
 async def test_a_reminder_comes_back_on_the_clock_and_an_answer_cancels_it(mail: EmbeddedMail, store_url: str) -> None:
     clock = ManualClock()
-    async with ThreadStore(store_url, clock=clock) as store:
-        async with Inbox(mail.account(AGENT), store=store, agent="a", clock=clock) as inbox:
-            sent = await inbox.send(to=[ANA], subject="Offer", text="Would you like one?")
-            async with await inbox.claim(str(sent.thread)) as turn:
-                await turn.remind(after=timedelta(days=2), note="nudge")
-            await clock.advance(timedelta(days=1))
-            assert await due(inbox) == []
-            await clock.advance(timedelta(days=1, seconds=1))
-            [turn] = await due(inbox)
-            async with turn:
-                assert (turn.reason, turn.note) == ("reminder", "nudge")
-                await turn.remind(after=timedelta(days=2))
-            await mail.deliver(AGENT, letter(1, "Offer", answers=sent.message_id))
-            await inbox.sync()
-            [turn] = await due(inbox)
-            async with turn:
-                assert turn.reason == "message"
-            await clock.advance(timedelta(days=3))
-            assert await due(inbox) == []
+    async with (
+        ThreadStore(store_url, clock=clock) as store,
+        Inbox(mail.account(AGENT), store=store, agent="a", clock=clock) as inbox,
+    ):
+        sent = await inbox.send(to=[ANA], subject="Offer", text="Would you like one?")
+        async with await inbox.claim(str(sent.thread)) as turn:
+            await turn.remind(after=timedelta(days=2), note="nudge")
+        await clock.advance(timedelta(days=1))
+        assert await due(inbox) == []
+        await clock.advance(timedelta(days=1, seconds=1))
+        [turn] = await due(inbox)
+        async with turn:
+            assert (turn.reason, turn.note) == ("reminder", "nudge")
+            await turn.remind(after=timedelta(days=2))
+        await mail.deliver(AGENT, letter(1, "Offer", answers=sent.message_id))
+        await inbox.sync()
+        [turn] = await due(inbox)
+        async with turn:
+            assert turn.reason == "message"
+        await clock.advance(timedelta(days=3))
+        assert await due(inbox) == []
 
 
 async def test_what_fails_again_and_again_is_stuck_and_new_mail_frees_it(mail: EmbeddedMail, store_url: str) -> None:
     clock = ManualClock()
-    async with ThreadStore(store_url, clock=clock) as store:
-        async with Inbox(mail.account(AGENT), store=store, agent="a", clock=clock) as inbox:
-            await mail.deliver(AGENT, letter(1))
-            await inbox.sync()
-            attempts = 0
-            for _ in range(10):
-                await clock.advance(timedelta(hours=1))
-                for turn in await due(inbox):
-                    attempts += 1
-                    with pytest.raises(LookupError):
-                        async with turn:
-                            raise LookupError("never works")
-            assert attempts == 5
-            await mail.deliver(AGENT, letter(2, answers="<1@demo.local>"))
-            await inbox.sync()
-            [turn] = await due(inbox)
-            assert [m.message_id for m in turn.new] == ["<1@demo.local>", "<2@demo.local>"]
+    async with (
+        ThreadStore(store_url, clock=clock) as store,
+        Inbox(mail.account(AGENT), store=store, agent="a", clock=clock) as inbox,
+    ):
+        await mail.deliver(AGENT, letter(1))
+        await inbox.sync()
+        attempts = 0
+        for _ in range(10):
+            await clock.advance(timedelta(hours=1))
+            for turn in await due(inbox):
+                attempts += 1
+                with pytest.raises(LookupError):
+                    async with turn:
+                        raise LookupError("never works")
+        assert attempts == 5
+        await mail.deliver(AGENT, letter(2, answers="<1@demo.local>"))
+        await inbox.sync()
+        [turn] = await due(inbox)
+        assert [m.message_id for m in turn.new] == ["<1@demo.local>", "<2@demo.local>"]

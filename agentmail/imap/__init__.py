@@ -4,11 +4,12 @@ Nothing outside of this package imports imapclient or imaplib.
 """
 
 from .answers import Fetched, uid_sets
-from .connection import FACTS, WHOLE, ImapConnection, Listed, Snapshot
+from .connection import FACTS, IDS, WHOLE, ImapConnection, Listed, Snapshot
 from .translate import IdleRefused, Lost, NoSuchMailbox
 
 __all__ = [
     "FACTS",
+    "IDS",
     "WHOLE",
     "Fetched",
     "IdleRefused",

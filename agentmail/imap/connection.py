@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import TypeVar
 
 from ..errors import (
@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 FACTS = "(UID FLAGS INTERNALDATE RFC822.SIZE)"
 WHOLE = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+IDS = "(UID FLAGS RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 CLOSING = 2.0
 """Seconds for LOGOUT, and for a thread to notice that its socket is gone."""
 
@@ -213,6 +215,7 @@ class ImapConnection:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.shutdown(wait=False, cancel_futures=True)
+            await _ended(worker)
         if self._wire is not None:
             for end in (self._wire.stream.close, self._wire.sock.close):
                 try:
@@ -325,6 +328,10 @@ class ImapConnection:
         """Uids from `low` to `high` (or the end), sorted; None when the server answered without a SEARCH line."""
         return await self._search(f"UID {low}:{high if high is not None else '*'}", low, high)
 
+    async def search_since(self, day: date) -> list[int] | None:
+        """Uids of messages that the server took in on this day or later, by its own calendar."""
+        return await self._search(f"SINCE {day.day}-{MONTHS[day.month - 1]}-{day.year}", 1, None)
+
     async def search_places(self, first: int, last: int) -> list[int] | None:
         """The uids of messages number `first` to `last`: how to read a big mailbox in bounded answers."""
         return await self._search(f"{first}:{last}", 1, None)
@@ -361,6 +368,8 @@ class ImapConnection:
         What came before a NO is returned; the caller asks for the rest again, alone.
         """
         self._ready()
+        if not uids:
+            return {}
         wanted = set(uids)
         modifier = f" (CHANGEDSINCE {since})" if since is not None else ""
 
@@ -504,6 +513,14 @@ class ImapConnection:
         if self._client is None or self._closed:
             raise translate.Lost(f"IMAP {self.where}: the connection is closed")
         return self._client
+
+
+async def _ended(worker: ThreadPoolExecutor) -> None:
+    """Wait for its thread, but not for one that hangs in the resolver, where nothing reaches it."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + CLOSING
+    while any(thread.is_alive() for thread in worker._threads) and loop.time() < end:  # noqa: SLF001
+        await asyncio.sleep(0.001)
 
 
 def _text(data: Sequence[object]) -> str:

@@ -1,0 +1,75 @@
+"""When to try again. Pure: time and chance are parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import AuthenticationFailed, Throttled
+from ..store.positions import Connectivity
+
+FIRST, FACTOR, LONGEST = 2.0, 1.5, 300.0
+"""Seconds before the first new attempt, growing, at most five minutes."""
+SURVIVAL = 300.0
+"""A connection that lived as long has proved something: the next one starts without a pause again."""
+PAUSE, LONGEST_PAUSE, LONGEST_ASKED = 60.0, 3600.0, 900.0
+"""Seconds after a throttling that names no time; its limit; and the limit of what a server may ask for."""
+AUTH_PAUSES = (60.0, 300.0, 900.0)
+"""Seconds after each refused login. After the last refusal nobody tries until the credentials change."""
+
+
+@dataclass
+class Backoff:
+    """Pauses between connections of one account. `random` gives numbers from 0 to 1."""
+
+    failures: int = 0
+
+    def failed(self, random: float) -> float:
+        """Seconds to wait before the next attempt: half of it certain, half of it chance."""
+        pause = min(LONGEST, FIRST * FACTOR**self.failures)
+        self.failures = min(self.failures + 1, 50)
+        return pause * (0.5 + random / 2)
+
+    def survived(self, seconds: float) -> None:
+        if seconds >= SURVIVAL:
+            self.failures = 0
+
+
+def after_failure(before: Connectivity, exc: Exception, *, secret: str, now: float) -> Connectivity:
+    """What all processes know after a connection was refused."""
+    error = str(exc)[:500]
+    if isinstance(exc, AuthenticationFailed):
+        known = before.state in {"refused", "needs_auth"} and before.secret == secret
+        failures = before.failures + 1 if known else 1
+        if failures >= len(AUTH_PAUSES):
+            return Connectivity("needs_auth", failures, 0.0, secret, error, now)
+        return Connectivity("refused", failures, now + AUTH_PAUSES[failures - 1], secret, error, now)
+    if isinstance(exc, Throttled):
+        failures = before.failures + 1 if before.state == "throttled" else 1
+        asked = exc.retry_after
+        pause = min(asked, LONGEST_ASKED) if asked is not None else min(PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
+        return Connectivity("throttled", failures, now + pause, before.secret, error, now)
+    # The network says nothing about a password: what was known of it stays known.
+    if before.state in {"refused", "needs_auth"} and before.secret == secret:
+        return before
+    return Connectivity("unreachable", before.failures + 1 if before.state == "unreachable" else 1, 0.0, "", error, now)
+
+
+def refusal(known: Connectivity, *, secret: str, now: float, account: str) -> Exception | None:
+    """Why no connection may be made now, or None."""
+    if known.state in {"refused", "needs_auth"} and known.secret == secret:
+        if known.state == "needs_auth":
+            return AuthenticationFailed(
+                f"{account}: not tried again, because the server refused these credentials {known.failures} times "
+                f"({known.error}); change the password or log in anew"
+            )
+        if now < known.until:
+            return AuthenticationFailed(
+                f"{account}: not tried again for {known.until - now:.0f} s, because the server refused these "
+                f"credentials ({known.error})"
+            )
+    if known.state == "throttled" and now < known.until:
+        return Throttled(
+            f"{account}: the server asked for a pause, {known.until - now:.0f} s are left ({known.error})",
+            retry_after=known.until - now,
+        )
+    return None

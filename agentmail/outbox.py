@@ -75,6 +75,8 @@ LOOKS = (0.0, 30.0, 30.0, 60.0)
 EXPIRES = timedelta(hours=48)
 LIMIT_PAUSE = 4 * 3600.0
 """Seconds an account rests when its provider's daily limit is reached."""
+COPY_FOR = 86_400.0
+"""Seconds for which a copy in Sent is still tried."""
 TOKEN_PAUSE = 900.0
 """The same when a token was refused: it changes by itself, a password does not."""
 
@@ -343,7 +345,12 @@ class Outbox(Supervision):
                 break  # no server: the rest would only fail the same way
         async with self.store.reading() as tx:
             finished = await submissions.read(tx, done)
-        await self._file_copies([row for row in finished if row.state == "sent"])
+            without = (
+                await submissions.without_copy(tx, self.account.key, since=await database_now(tx) - COPY_FOR)
+                if self.evidence is not None
+                else []
+            )
+        await self._file_copies(without)
         return [shown(row) for row in finished]
 
     async def run(self, poll: float = 30.0) -> None:
@@ -509,8 +516,7 @@ class Outbox(Supervision):
             try:
                 async with self.store.reading() as tx:
                     raw = (await submissions.bodies(tx, [row.id]))[row.id]
-                if not await self.evidence.find_sent(row.message_id):
-                    await self.evidence.file_sent(raw, row.message_id)
+                await self.evidence.file_sent(raw, row.message_id)
             except ServerError as exc:
                 log.info("submission o%d: no copy in Sent: %s", row.id, exc)
                 return
@@ -569,7 +575,7 @@ class Outbox(Supervision):
     async def _looked(self, tx: Tx, row: Submission, found: bool | None, *, partly: bool) -> None:
         now = await database_now(tx)
         if found:
-            values = {"state": "sent", "sent_at": row.marker_at, "error": "", "next_at": None, "copied": True}
+            values = {"state": "sent", "sent_at": row.marker_at, "error": "", "next_at": None}
             if await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **values):
                 await submissions.set_recipients(tx, row.id, "sent")
                 await note(tx, row, "sent", now, evidence="found on the server")

@@ -165,6 +165,12 @@ async def thread_of(tx: Tx, message: int) -> int | None:
     return None if found is None else int(found)
 
 
+async def without_copy(tx: Tx, account: str, *, since: float, limit: int = 50) -> list[Submission]:
+    """Sent lately, and not in the Sent mailbox yet."""
+    query = select(S.id).where(S.account == account, S.state == "sent", S.sent_at >= since, ~S.copied)
+    return await read(tx, [int(i) for i in (await tx.execute(query.order_by(S.id.desc()).limit(limit))).scalars()])
+
+
 async def set_copied(tx: Tx, id_: int) -> None:
     """A copy lies in Sent."""
     await tx.execute(update(SUBMISSION).where(S.id == id_).values(copied=True))

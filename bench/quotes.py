@@ -61,7 +61,12 @@ def _finder(name: str) -> Callable[[str, str | None], dict[str, str | None]]:
         from mailparser_reply.constants import MAIL_LANGUAGES
 
         parser = EmailReplyParser(languages=[language for language in MAIL_LANGUAGES if language != "david"])
-        return lambda text, html: {"text": parser.parse_reply(text=text)}
+
+        def parsed(text: str, html: str | None) -> dict[str, str | None]:
+            replies = parser.read(text=text).replies
+            return {"text": replies[0].body if replies else ""}  # without headers and signature
+
+        return parsed
     if name == "email-reply-parser":
         from email_reply_parser import EmailReplyParser as Zapier
 

@@ -89,8 +89,10 @@ def _message(reader: _Lines, *, seekable: bool, largest: int) -> tuple[bytes, by
 def _separates(line: bytes, following: bytes, *, after_blank: bool) -> bool:
     """Whether a line that begins with `From ` starts a message."""
     header = bool(_HEADER.match(following))
-    if after_blank:
-        return bool(_DATE.search(line)) and (header or not following.strip())
+    if after_blank and header:
+        return bool(_DATE.search(line))
+    if after_blank and not following.strip():  # a message of nothing
+        return bool(_ASCTIME.match(line))
     # Some programs forget the blank line. Missing a separator loses a message in another one, so a line that can
     # hardly be anything else is believed.
     return header and bool(_ASCTIME.match(line))

@@ -92,7 +92,7 @@ def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: byt
         "size": len(raw) if raw is not None else message.size,
         # What is new in a text takes four times as long to find as everything else together. In history hardly anybody
         # ever looks at it, so there it is found when somebody does.
-        "parsed": message.model_dump_json(exclude={"id", "thread"} if arrival.fresh else {"id", "thread", "new_text"}),
+        "parsed": _stored_form(message),
     }
     if "\\u0000" in row["parsed"] or any("\x00" in v for v in row.values() if isinstance(v, str)):
         raise ValueError("a NUL character, which no database stores in text")
@@ -101,6 +101,16 @@ def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: byt
         for i, a in enumerate(message.attachments)
     )
     return Prepared(arrival, facts, row, attachments, index_text(message))
+
+
+def _stored_form(message: Message) -> str:
+    """The Message as JSON, without what has columns, and without `new_text`.
+
+    Working that out costs more than all the rest of filing; whoever reads it does it then.
+    """
+    shallow = message.model_copy()
+    shallow.__dict__["new_text"] = ""  # or pydantic computes it, only to leave it out
+    return shallow.model_dump_json(exclude={"id", "thread", "new_text"})
 
 
 def content_key(message: Message) -> str:

@@ -44,12 +44,11 @@ _HINTS = _AGENT | _AUTO_REPLY | _LIST | _BULK | _BOUNCE | _BY_VALUE
 _NEVER_ALONE = frozenset(("from", "content-type", "return-path", "delivered-to"))
 """Every message has these: they count by their value only, and the value is looked at before anything else."""
 
-_SYSTEM = re.compile(r"(?:^|[<\s\"])(?:mailer-daemon|postmaster|mail-daemon|mdaemon|mailerdaemon)@", re.IGNORECASE)
-_LIST_ADDRESS = re.compile(
-    r"(?:^|[<\s])(?:owner-[^\s<>@]+|[^\s<>@]+-(?:request|owner|bounces)|listserv|majordomo|sympa|mailman)@",
-    re.IGNORECASE,
-)
-_NO_REPLY = re.compile(r"(?:^|[<\s.+_-])(?:no[-_.]?reply|do[-_.]?not[-_.]?reply)[^\s<>@]{0,64}@", re.IGNORECASE)
+_SYSTEM = frozenset(("mailer-daemon", "postmaster", "mail-daemon", "mdaemon", "mailerdaemon"))
+_LIST_NAMES = frozenset(("listserv", "majordomo", "sympa", "mailman"))
+_LIST_ENDS = ("-request", "-owner", "-bounces")
+_NO_REPLY = re.compile(r"(?:^|[.+_-])(?:no[-_.]?reply|do[-_.]?not[-_.]?reply)")
+"""Local parts of addresses that no person writes from."""
 _ABSENT = re.compile(
     r"^\W{0,3}(?:(?:re|aw|sv|vs)\s?:\s*)?(?:auto(?:matic|mated)?[ -]?(?:reply|response|responder)\b|auto:|"
     r"out[ -]of[ -](?:the[ -])?office|ooo\b|vacation|away from|on (?:holiday|leave)|absence|"
@@ -109,7 +108,8 @@ def classify(
 def _speaks(key: str, value: str) -> bool:
     """Whether the value of a header that every message has points to a machine."""
     if key == "from":
-        return _system_or_list(value[:2_000])
+        local = _local_part(value)
+        return local in _SYSTEM or _is_list(local) or ("reply" in local and _NO_REPLY.search(local) is not None)
     if key == "return-path":
         return value.strip() in ("<>", "")
     if key == "content-type":
@@ -117,8 +117,14 @@ def _speaks(key: str, value: str) -> bool:
     return value[:14].strip().lower() == "autoresponder"  # Delivered-To, as cPanel writes it
 
 
-def _system_or_list(value: str) -> bool:
-    return bool(_SYSTEM.search(value) or _LIST_ADDRESS.search(value) or _NO_REPLY.search(value))
+def _local_part(value: str) -> str:
+    """What stands left of the last "@" of a From value, lower case."""
+    at = value.rfind("@", 0, 2_000)
+    return value[max(value.rfind("<", 0, at), value.rfind(" ", 0, at)) + 1 : at].lower() if at > 0 else ""
+
+
+def _is_list(local: str) -> bool:
+    return local in _LIST_NAMES or local.startswith("owner-") or local.endswith(_LIST_ENDS)
 
 
 def _judge(
@@ -126,7 +132,8 @@ def _judge(
 ) -> tuple[Automated | None, Bounce | None]:
     subject = _first(headers, "subject")[:500]
     null_path = "return-path" in hints
-    system = _SYSTEM.search(hints.get("from", "")[:2_000]) is not None
+    local = _local_part(hints.get("from", ""))
+    system = local in _SYSTEM
     if _is_bounce(hints, subject, text, null_path=null_path, system=system):
         return "bounce", bounces.read(headers, parts, text)
     if not _AGENT.isdisjoint(hints):
@@ -134,7 +141,7 @@ def _judge(
     if _is_auto_reply(hints, subject, null_path=null_path):
         return "auto-reply", None
     precedence = hints.get("precedence", hints.get("x-precedence", "")).strip().lower()
-    if not _LIST.isdisjoint(hints) or precedence == "list" or _LIST_ADDRESS.search(hints.get("from", "")[:2_000]):
+    if not _LIST.isdisjoint(hints) or precedence == "list" or _is_list(local):
         return "list", None
     if null_path:
         # RFC 3834 2: no address to answer to. Nothing else was said, so it is an answer by a machine.

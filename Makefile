@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: demo test check lint fuzz bench clean setup servers
+.PHONY: demo test check lint docs fuzz bench clean setup servers
 
 demo: $(STAMP)  ## the main job, played on an embedded mail server
 	@$(BIN)/agentmail demo
@@ -28,6 +28,9 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml scripts/setup.sh
 	@sh scripts/setup.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
+
+docs: $(STAMP)  ## the pages that are written by the code
+	$(BIN)/python scripts/write-command-reference.py
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run

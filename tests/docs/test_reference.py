@@ -1,0 +1,24 @@
+"""The reference pages say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_command_page_is_the_commands_own_help() -> None:
+    spec = importlib.util.spec_from_file_location("write_command_reference", ROOT / "scripts/write-command-reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    assert (ROOT / "docs/reference/command.md").read_text("utf-8") == script.page(), "run `make docs`"
+
+
+def test_every_page_is_reachable_from_the_index() -> None:
+    index = (ROOT / "docs/index.md").read_text("utf-8")
+    pages = [p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.md") if p.name != "index.md"]
+    missing = [str(p) for p in pages if f"({p})" not in index and p.parent.name != "decisions"]
+    assert missing == []

@@ -82,7 +82,8 @@ class ImapConnection:
         self.capabilities: frozenset[str] = frozenset()
         self.selected: str | None = None
         """The mailbox that EXAMINE or SELECT opened last."""
-        self._writable = False
+        self.uidvalidity = 0
+        """Of that mailbox; 0 when the server did not say."""
         self._client: Client | None = None
         self._wire: Wire | None = None
         self._socket: socket.socket | None = None
@@ -312,14 +313,17 @@ class ImapConnection:
         client = self._ready()
         checked(mailbox, "the mailbox name")
         answer = await self._call(lambda: client.select_folder(mailbox, readonly=not writable), f"opening {mailbox!r}")
-        self.selected, self._writable = mailbox, writable
+        self.selected = mailbox
+        if self._wire is not None:
+            self._wire.untagged_responses.pop("EXISTS", None)  # the snapshot has it; what comes later is news
 
         def number(key: bytes) -> int | None:
             value = answer.get(key)
             value = value[0] if isinstance(value, list | tuple) and value else value
             return int(value) if isinstance(value, int | bytes) and str(int(value)).isdigit() else None
 
-        return Snapshot(mailbox, number(b"EXISTS") or 0, number(b"UIDVALIDITY") or 0, number(b"UIDNEXT") or None,
+        self.uidvalidity = number(b"UIDVALIDITY") or 0
+        return Snapshot(mailbox, number(b"EXISTS") or 0, self.uidvalidity, number(b"UIDNEXT") or None,
                         number(b"HIGHESTMODSEQ"))  # fmt: skip
 
     # -- searching
@@ -390,6 +394,10 @@ class ImapConnection:
         return await self._call(work, f"fetching {len(uids)} messages", budget=budget,
                                 deadline=self.timeout + expected / 20_000)  # fmt: skip
 
+    async def fetch_from(self, low: int) -> dict[int, Fetched]:
+        """Facts of everything from uid `low` on: SEARCH and FETCH in one round trip, when there can be little."""
+        return await self._fetch_on(low, FACTS, "looking for new mail", QUIET)
+
     async def fetch_slice(self, uid: int, offset: int, length: int) -> bytes | None:
         """Part of one message's bytes; None when it is not there any more."""
         found = await self.fetch([uid], f"(UID BODY.PEEK[]<{offset}.{length}>)", expected=length)
@@ -397,19 +405,23 @@ class ImapConnection:
 
     async def flags(self, low: int, *, since: int | None = None) -> dict[int, Fetched]:
         """Flags of everything from uid `low` on; with `since`, of what changed after that modseq (RFC 7162 3.1.4)."""
+        modifier = f" (CHANGEDSINCE {since})" if since is not None else ""
+        return await self._fetch_on(low, "(UID FLAGS)" + modifier, "following flags", 4 * QUIET)
+
+    async def _fetch_on(self, low: int, items: str, doing: str, budget: int) -> dict[int, Fetched]:
         self._ready()
 
         def work() -> dict[int, Fetched]:
             wire = self._wire
             assert wire is not None
             wire.untagged_responses.pop("FETCH", None)
-            modifier = f" (CHANGEDSINCE {since})" if since is not None else ""
-            kind, data = wire.uid("FETCH", f"{low}:*", "(UID FLAGS)" + modifier)
+            wire.untagged_responses.pop("EXISTS", None)  # this command sees what was announced before it
+            kind, data = wire.uid("FETCH", f"{low}:*", items)
             if kind != "OK":
                 raise imaplib.IMAP4.error(_text(data))
             return {u: f for u, f in fetch_answers(data, None).items() if u >= low}
 
-        return await self._call(work, "following flags", budget=4 * QUIET)
+        return await self._call(work, doing, budget=budget)
 
     # -- writing, only when asked
 
@@ -478,8 +490,9 @@ class ImapConnection:
 
     async def wait_idle(self, timeout: float) -> bool:
         """Wait while idling, at most `timeout` seconds; whether there is news. Raises Unreachable."""
+        self._ready()
         if self._idle is None:
-            raise translate.Lost(f"IMAP {self.where}: not idling")
+            return True  # somebody needed the connection; only they know what they saw
         try:
             return await self._idle.wait(timeout)
         except Unreachable:
@@ -519,7 +532,7 @@ async def _ended(worker: ThreadPoolExecutor) -> None:
     """Wait for its thread, but not for one that hangs in the resolver, where nothing reaches it."""
     loop = asyncio.get_running_loop()
     end = loop.time() + CLOSING
-    while any(thread.is_alive() for thread in worker._threads) and loop.time() < end:  # noqa: SLF001
+    while any(thread.is_alive() for thread in worker._threads) and loop.time() < end:  # noqa: SLF001, ASYNC110
         await asyncio.sleep(0.001)
 
 

@@ -23,6 +23,8 @@ LONGEST = 256 * 1024
 
 def begin(wire: Wire) -> tuple[bytes, bytes, bool]:
     """In the worker thread: send IDLE, wait for `+`, and take what is buffered: `(tag, bytes, news already)`."""
+    # Told at the end of an earlier command, and so not told again.
+    news = "EXISTS" in wire.untagged_responses
     wire.untagged_responses.clear()
     tag: bytes = wire._command("IDLE")  # noqa: SLF001
     while wire._get_response() is not None:  # noqa: SLF001
@@ -30,7 +32,7 @@ def begin(wire: Wire) -> tuple[bytes, bytes, bool]:
         if done:
             wire.tagged_commands.pop(tag)
             raise IdleRefused(repr(done))
-    news = any(name in wire.untagged_responses for name in ("EXISTS", "EXPUNGE", "FETCH", "VANISHED"))
+    news = news or any(name in wire.untagged_responses for name in ("EXISTS", "EXPUNGE", "FETCH", "VANISHED"))
     wire.untagged_responses.clear()
     wire.sock.setblocking(False)
     try:
@@ -54,6 +56,7 @@ class Idle:
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self._done = False
+        self._ending = False
         self.news = False
         self.lost: Lost | None = None
         self._loop.add_reader(self._sock.fileno(), self._readable)
@@ -123,6 +126,8 @@ class Idle:
                 return False
         if self.lost is not None:
             raise self.lost
+        if self._ending:
+            return True
         if self._done:
             self._end("the server ended IDLE by itself")
             assert self.lost is not None
@@ -137,8 +142,8 @@ class Idle:
 
     async def finish(self, timeout: float) -> bool:
         """Send DONE and wait for its answer. Whether there was news that `wait` has not told."""
-        if self.lost is not None:
-            raise self.lost
+        self._raise_if_lost()
+        self._ending = True
         try:
             if self._sock.send(b"DONE\r\n") != 6:
                 self._end("it takes no more bytes")

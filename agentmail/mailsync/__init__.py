@@ -1,6 +1,8 @@
 """Mail in: from an account's mailboxes into the thread store, each message once, whatever happens on the way."""
 
 from .first import FirstRun
+from .leases import Leases
 from .sync import Health, MailSync
+from .watching import Pace, watch
 
-__all__ = ["FirstRun", "Health", "MailSync"]
+__all__ = ["FirstRun", "Health", "Leases", "MailSync", "Pace", "watch"]

@@ -73,8 +73,11 @@ class MailSync:
 
     # -- receiving
 
-    async def poll(self, limit: int | None = None) -> list[Filed]:
+    async def poll(self, limit: int | None = None, *, epoch: int | None = None, thorough: bool = True) -> list[Filed]:
         """Bring in what is there, mailbox by mailbox; what was filed, oldest first, at most `limit` a mailbox.
+
+        `epoch` is the lease under which the INBOX is read: a position is not written under an old one. Without
+        `thorough` a mailbox that looks unchanged is not searched.
 
         A mailbox that fails does not keep the others waiting; only the INBOX's failure is raised.
 
@@ -89,7 +92,8 @@ class MailSync:
             except Lost:
                 places = await self._places()  # an old connection that had died; a new one cannot have
             for place in places:
-                result = await self._pass(place, limit=limit, epoch=None)
+                fence = epoch if place.role == "inbox" else None
+                result = await self._pass(place, limit=limit, epoch=fence, thorough=thorough)
                 filed += result.filed
         return filed
 
@@ -102,7 +106,29 @@ class MailSync:
             except Lost:
                 places = await self._places()
             place = next((p for p in places if p.mailbox == mailbox), None) or self._place(mailbox, "other")
-            return await self._pass(place, limit=limit, epoch=epoch)
+            return await self._pass(place, limit=limit, epoch=epoch, thorough=True)
+
+    async def poll_news(self, *, epoch: int | None = None) -> list[Filed] | None:
+        """Bring in what the INBOX just got, in two round trips; None when only a whole poll can tell."""
+        async with self._turn:
+            await self._begin()
+            one = MailboxPass(
+                self._place(self.account.mailbox, "inbox"), self.store, self.connection, now=self.clock,
+                first=self.first_run, epoch=epoch,
+            )  # fmt: skip
+            result = await one.run_on_news()
+            return result.filed if result is not None else None
+
+    async def is_current(self, connection: ImapConnection) -> bool:
+        """Open the INBOX on this connection; whether all that is there now was seen by the last poll."""
+        seen = await connection.examine(self.account.mailbox)
+        async with self.store.reading() as tx:
+            known = await positions.position(tx, self.account.key, self.account.mailbox)
+        if known is None or known.uidvalidity != seen.uidvalidity:
+            return False
+        if seen.uidnext is None:
+            return seen.exists == known.messages
+        return seen.uidnext <= known.low + 1 or seen.uidnext == known.uidnext
 
     async def mailboxes(self) -> list[str]:
         """The names of the mailboxes that `poll` reads."""
@@ -116,7 +142,7 @@ class MailSync:
         await self.store.register(self.account.key, self.account.own_addresses)
         self._opened = 0
 
-    async def _pass(self, place: Place, *, limit: int | None, epoch: int | None) -> Pass:
+    async def _pass(self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool) -> Pass:
         main = place.role == "inbox"
         now = self.clock().timestamp()
         async with self.store.reading() as tx:
@@ -131,7 +157,7 @@ class MailSync:
         progress = self.progress
         one = MailboxPass(
             place, self.store, self.connection, now=self.clock, first=self.first_run, epoch=epoch, limit=limit,
-            progress=(lambda done, of: progress(place.mailbox, done, of)) if progress is not None else None,
+            thorough=thorough, progress=(lambda done, of: progress(place.mailbox, done, of)) if progress is not None else None,
         )  # fmt: skip
         try:
             result = await one.run()

@@ -315,6 +315,17 @@ async def take_lease(tx: Tx, account: str, name: str, holder: str, *, now: float
     return int(epoch) if epoch is not None else None
 
 
+async def renew_leases(tx: Tx, holder: str, *, now: float, lease: float) -> dict[tuple[str, str], int]:
+    """Renew what this process still holds; (account, mailbox) -> epoch. What has run out stays lost."""
+    renewed = await tx.execute(
+        update(MAILBOX)
+        .where(MAILBOX.c.holder == holder, MAILBOX.c.lease_until > now)
+        .values(lease_until=now + lease)
+        .returning(MAILBOX.c.account, MAILBOX.c.name, MAILBOX.c.epoch)
+    )
+    return {(account, name): epoch for account, name, epoch in renewed}
+
+
 async def release_lease(tx: Tx, account: str, name: str, holder: str) -> None:
     await tx.execute(
         update(MAILBOX)

@@ -1,0 +1,144 @@
+"""Being told at once, by a real Dovecot: IDLE, lost connections, leases."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from agentmail.mailsync import Leases, MailSync, Pace, watch
+from agentmail.store import Filed
+from agentmail.testing import FaultProxy
+
+from .conftest import World, ids
+
+SECONDS = 15.0
+
+
+class Heard:
+    """What a watch told, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.filed: list[Filed] = []
+        self.changed = asyncio.Event()
+
+    def __call__(self, filed: list[Filed]) -> None:
+        self.filed += filed
+        self.changed.set()
+
+    async def until(self, number: int) -> None:
+        async with asyncio.timeout(SECONDS):
+            while len(self.filed) < number:
+                self.changed.clear()
+                await self.changed.wait()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def watching(sync: MailSync, heard: Heard, **given: object) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.ensure_future(watch(sync, heard, **given))  # type: ignore[arg-type]
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.cancelled() or task.exception() is None
+
+
+def idles(sync: MailSync) -> bool:
+    return sync._connection is not None and sync._connection._idle is not None and not sync._connection._turn.locked()
+
+
+async def test_new_mail_is_told_at_once_and_an_idle_mailbox_has_no_thread(world: World) -> None:
+    sync, heard = world.sync(), Heard()
+    async with watching(sync, heard):
+        await until(lambda: idles(sync))
+        assert sync._connection is not None
+        assert sync._connection._worker is None
+        for n in (1, 2, 3):
+            world.deliver(n)
+            await heard.until(n)
+    assert ids(1, 2, 3) == await world.stored()
+
+
+async def test_another_call_may_use_the_connection_meanwhile(world: World) -> None:
+    sync, heard = world.sync(), Heard()
+    async with watching(sync, heard):
+        await until(lambda: idles(sync))
+        assert not await sync.find_sent("<1@example.org>")
+        world.deliver(1)
+        await heard.until(1)
+
+
+async def test_s20_a_kicked_connection_is_made_again(world: World) -> None:
+    sync, heard = world.sync(), Heard()
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await asyncio.sleep(0)
+
+    async with watching(sync, heard, pace=Pace(sleep=sleep)):
+        for n in (1, 2):
+            await until(lambda: idles(sync))
+            world.dovecot.doveadm("kick", world.user)
+            world.deliver(n)
+            await heard.until(n)
+    assert slept
+    assert all(1.0 <= s <= 300 for s in slept)
+
+
+async def test_s17_a_connection_that_is_silently_dead_costs_one_interval(world: World) -> None:
+    async with FaultProxy("127.0.0.1", world.account.imap_port) as proxy:
+        account = proxy.in_front_of(world.account, "imap").model_copy(update={"timeout": 1.0})
+        sync, heard = world.sync(account), Heard()
+
+        async def sleep(_: float) -> None:
+            proxy.flow()
+            await asyncio.sleep(0)
+
+        async with watching(sync, heard, pace=Pace(sleep=sleep, reidle=0.5)):
+            await until(lambda: idles(sync))
+            proxy.stall()
+            world.deliver(1)
+            await heard.until(1)
+
+
+async def test_s44_one_process_watches_and_the_other_takes_over(world: World) -> None:
+    """The holder's lease runs out when it does not renew; what it writes then is refused."""
+    first, second = Leases(world.store, lease=0.6), Leases(world.store, lease=0.6)
+    heard = [Heard(), Heard()]
+    syncs = [world.sync(), world.sync()]
+    async with watching(syncs[0], heard[0], leases=first) as task:
+        await until(lambda: idles(syncs[0]))
+        async with watching(syncs[1], heard[1], leases=second):
+            world.deliver(1)
+            await heard[0].until(1)
+            assert not heard[1].filed
+            task.cancel()
+            await until(lambda: idles(syncs[1]))
+            world.deliver(2)
+            await heard[1].until(1)
+    assert ids(1, 2) == await world.stored()
+    assert 2 == await world.events()
+
+
+async def test_a_stale_epoch_writes_nothing(world: World) -> None:
+    sync = world.sync()
+    await sync.poll()
+    leases = Leases(world.store)
+    epoch = await leases.take(sync.account.key, "INBOX")
+    assert epoch is not None
+    await leases.release(sync.account.key, "INBOX")
+    assert epoch + 1 == await Leases(world.store).take(sync.account.key, "INBOX")
+    world.deliver(1)
+    try:
+        await sync.poll(epoch=epoch)
+    except Exception as exc:
+        assert "another process" in str(exc)
+    assert [] == await world.stored()

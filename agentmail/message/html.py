@@ -173,6 +173,8 @@ class _Walk:
         self.rest_is_history = False
         self.sheet = Stylesheet()
         self.elements: list[Element] = []
+        self._sights: dict[tuple[object, ...], Sight] = {}
+        """Looks that were worked out before: the cells of a table look alike."""
         for style in tree.css("style"):
             self.sheet.feed(style.text(deep=True) or "")
 
@@ -243,11 +245,19 @@ class _Walk:
             return (look(above, tag, attributes, {}) if tag in _OWN_LOOK else above), element
         classes = frozenset((attributes.get("class") or "").split()) if self.sheet else _NO_CLASSES
         element = Element(tag, attributes.get("id") or "", classes, attributes)
+        looks = (("href", "") if item[0] == "href" else item for item in attributes.items() if item[0] not in _NOT_LOOKS)
+        key = (tag, above, tuple(looks))
+        known = self._sights.get(key) if self.sheet.flat else None
+        if known is not None:
+            return known, element
         style = attributes.get("style")
         inline = declarations(style) if style else {}
         if style and len(style) > 8_000:
             self.uncertain = True
-        return look(above, tag, attributes, self.sheet.declared(element, self.elements, inline)), element
+        sight = look(above, tag, attributes, self.sheet.declared(element, self.elements, inline))
+        if len(self._sights) < 5_000:
+            self._sights[key] = sight
+        return sight, element
 
     def _kind(self, tag: str, attributes: Mapping[str, str | None], node: LexborNode) -> Kind:
         if self.rest_is_history:
@@ -374,6 +384,7 @@ class _Walk:
 
 
 _NO_CLASSES: frozenset[str] = frozenset()
+_NOT_LOOKS = frozenset(("src", "alt", "title", "name", "cellpadding", "cellspacing", "border", "align", "valign"))
 _OWN_LOOK = frozenset(
     ("pre", "textarea", "listing", "xmp", "plaintext", "button", "select", "input", "mark", "details")
 )

@@ -183,6 +183,8 @@ class Stylesheet:
         """True when a rule that could hide or paint was not understood, or too much work was asked for."""
         self.repaints = False
         """True when a rule that was not understood sets colours: then none of them is certain."""
+        self.flat = True
+        """True while no rule looks at ancestors or attributes: elements that are alike look alike."""
         self._rules: dict[str, list[_Rule]] = {}
         self._count = 0
         self._size = 0
@@ -217,6 +219,7 @@ class Stylesheet:
                     self.doubtful = self.doubtful or any(_could_hide(name, value) for name, (value, _) in found.items())
                     self.repaints = self.repaints or not _PAINTERS.isdisjoint(found)
                 continue
+            self.flat = self.flat and len(rule.compounds) == 1 and not rule.compounds[0].attributes
             last = rule.compounds[0]
             key = "#" + last.id if last.id else "." + min(last.classes) if last.classes else last.tag
             self._rules.setdefault(key, []).append(rule)

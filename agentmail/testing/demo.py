@@ -76,7 +76,8 @@ def run(store: str | None = None, *, console: Console | None = None) -> int:
 async def play(store: str, directory: Path) -> Story:
     """Play it; nothing is judged here."""
     story = Story()
-    clock = ManualClock(datetime.now(UTC).replace(microsecond=0) - timedelta(hours=6))
+    yesterday = datetime.now(UTC) - timedelta(days=1)
+    clock = ManualClock(yesterday.replace(hour=9, minute=14, second=0, microsecond=0))
     async with AsyncExitStack() as stack:
         mail = await stack.enter_async_context(EmbeddedMail({ANA: PASSWORD, AGENTS: PASSWORD}))
         account = mail.account(AGENTS, name="Northwind")
@@ -214,14 +215,12 @@ def show(console: Console, story: Story, findings: Sequence[Finding], *, seconds
     """Print the thread, its headers as Ana's mailbox holds them, and the verdict."""
     wires = [Wire.read(raw) for raw in story.mailbox]
     numbers = {wire.message_id: number for number, wire in enumerate(wires, 1)}
-    console.print(
-        Text("The thread, as the store has it" if not wires else f"{story.thread}  {wires[0].subject}", "bold")
-    )
     console.print(_tree(story, wires, numbers))
     console.print()
-    console.print(Text("What Ana's mailbox holds", "bold"))
+    console.print(Text("The headers, as Ana's mailbox holds them", "bold"))
     for wire in wires:
         console.print(_headers(wire, numbers, story.wrote.get(wire.message_id, "somebody")))
+        console.print()
     for finding in findings:
         mark = ("ok     ", "green") if finding.holds else ("BROKEN ", "bold red")
         console.print(Text.assemble(mark, finding.claim))
@@ -229,12 +228,13 @@ def show(console: Console, story: Story, findings: Sequence[Finding], *, seconds
             console.print(Padding(Text(problem, "red"), (0, 0, 0, 7)))
     console.print()
     whole = all(f.holds for f in findings)
-    verdict = ("One thread, in every mail client. ", "bold green") if whole else ("The thread is broken. ", "bold red")
-    console.print(Text.assemble(verdict, f"{len(wires)} messages, 2 agents in 2 processes, {seconds:.1f} s"))
+    verdict = ("One thread in every mail client", "bold green") if whole else ("The thread is broken", "bold red")
+    console.print(Text.assemble(verdict, f": {len(wires)} messages, 2 agents in 2 processes, {seconds:.1f} s"))
 
 
 def _tree(story: Story, wires: Sequence[Wire], numbers: Mapping[str, int]) -> Tree:
-    top = Tree("", hide_root=True, guide_style="dim")
+    subject = wires[0].subject if wires else ""
+    top = Tree(Text(f"{story.thread}  {subject}", "bold"), guide_style="dim")
     branches: dict[str, Tree] = {}
     for wire, raw in zip(wires, story.mailbox, strict=True):
         message = parse(raw)
@@ -246,7 +246,7 @@ def _tree(story: Story, wires: Sequence[Wire], numbers: Mapping[str, int]) -> Tr
     return top
 
 
-def _headers(wire: Wire, numbers: Mapping[str, int], who: str) -> Padding:
+def _headers(wire: Wire, numbers: Mapping[str, int], who: str) -> Text:
     """One header a line, one id a line; with the number of the message that each id names."""
 
     def named(message_id: str) -> str:
@@ -267,4 +267,4 @@ def _headers(wire: Wire, numbers: Mapping[str, int], who: str) -> Padding:
             text.append(f"\n    {label:<14}", "dim")
             # On a narrow terminal an id is folded; anywhere else it stays in one piece, to be found by a program.
             text.append(value)
-    return Padding(text, (0, 0, 1, 0))
+    return text

@@ -50,16 +50,17 @@ from .errors import (
 from .message.models import Envelope, Message, Outgoing
 from .message.parse import parse
 from .policy import Kind, Origin, Policy, Situation, decide
+from .recovery import LOOKS, Evidence, Recovery
 from .sent import Recipient, Sent, State, shown
 from .settings import Account
 from .smtp import BeforeBody, Outcome, assigned_id, check_envelope
 from .store import Arrival, ThreadStore, submissions, tallies
 from .store.changes import Changes, announce
 from .store.database import Tx, database_now
-from .store.events import append_event
+from .store.events import append_events
 from .store.reading import message_of, number
 from .store.submissions import Result, Submission
-from .supervision import Supervision, digest, note
+from .supervision import digest, event, note, noted
 from .verdicts import Stop, judge, later, no_server
 
 __all__ = ["Evidence", "Outbox", "Recipient", "Sent", "State"]
@@ -68,10 +69,10 @@ log = logging.getLogger(__name__)
 
 LEASE = 180.0
 """Seconds a worker holds a row; renewed at a third of it while the attempt runs."""
+CLAIM = 8
+"""Rows that a worker takes at once, for each of its connections."""
 MARGIN = 10.0
 """Seconds before the end of the lease from which the final dot may not go any more."""
-LOOKS = (0.0, 30.0, 30.0, 60.0)
-"""Seconds before each look for a message whose fate is unknown: the Sent copy may lag behind by two minutes."""
 EXPIRES = timedelta(hours=48)
 LIMIT_PAUSE = 4 * 3600.0
 """Seconds an account rests when its provider's daily limit is reached."""
@@ -92,18 +93,6 @@ class Submits(Protocol):
     async def close(self) -> None: ...
 
 
-class Evidence(Protocol):
-    """The receiving side, asked what became of a message. `MailSync` is one."""
-
-    async def find_sent(self, message_id: str) -> bool:
-        """Whether the message lies in Sent, or as a copy to ourselves. Raises ServerError when it cannot look."""
-        ...
-
-    async def file_sent(self, raw: bytes, message_id: str) -> object:
-        """Put a copy into Sent, unless the provider does so itself or it lies there already."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Item:
     """A write of a worker: the marker (no result), or how its attempt ended."""
@@ -122,7 +111,7 @@ class _Hold:
     error: ServerError | None = None
 
 
-class Outbox(Supervision):
+class Outbox(Recovery):
     """The outbox of one account. Building it does nothing; any number of workers may run on one store."""
 
     def __init__(
@@ -214,7 +203,7 @@ class Outbox(Supervision):
             recipients.append(self.account.address)
         due = max(now, send_at.timestamp()) if send_at is not None else now
         state = "held" if decision.action == "hold" else "queued"
-        id_ = await submissions.add(
+        row = await submissions.add(
             tx,
             {
                 "account": account, "state": state, "kind": kind, "origin": origin, "agent": agent, "key": key,
@@ -227,9 +216,8 @@ class Outbox(Supervision):
                 "reply": "", "copied": False, "decision": "approved" if approved_by else "",
                 "decided_by": approved_by, "decided_at": now if approved_by else None,
             },
-            recipients, outgoing.raw,
+            recipients, outgoing.raw, thread=int(filed.thread[1:]),
         )  # fmt: skip
-        row = (await submissions.read(tx, [id_]))[0]
         await note(tx, row, state, now, rules=[r.rule for r in decision.reasons])
         await announce(tx)
         return shown(row)
@@ -335,7 +323,7 @@ class Outbox(Supervision):
         done: list[int] = []
         while len(done) < limit:
             started = self._monotonic()
-            rows, _ = await self._claim(limit=min(limit - len(done), 4 * self.submitter.connections))
+            rows, _ = await self._claim(limit=min(limit - len(done), CLAIM * self.submitter.connections))
             holds = [_Hold(row, started + self._lease) for row in rows]
             if not holds:
                 break
@@ -474,8 +462,10 @@ class Outbox(Supervision):
             ends = [(i, self._at(i.result, now)) for i in items if i.result is not None]
             if ends:
                 await submissions.settle(tx, [result for _, result in ends])
+                events: list[dict[str, Any]] = []
                 for item, result in ends:
-                    await self._after(tx, item.row, result, item.stop, now)
+                    events += await self._after(tx, item.row, result, item.stop, now)
+                await append_events(tx, events)
             return [i.result is not None or i.row.id in alive for i in items]
 
         return await self.store.db.run(work)
@@ -489,22 +479,26 @@ class Outbox(Supervision):
             sent_at=now if result.state == "sent" else None,
         )
 
-    async def _after(self, tx: Tx, row: Submission, result: Result, stop: Stop | None, now: float) -> None:
-        """What an end brings with it, in the same transaction."""
+    async def _after(
+        self, tx: Tx, row: Submission, result: Result, stop: Stop | None, now: float
+    ) -> list[dict[str, Any]]:
+        """What an end brings with it, in the same transaction; the events to be written."""
+        events: list[dict[str, Any]] = []
         if stop is not None:
             until = now + LIMIT_PAUSE if stop.cause == "limit" else None
             if self.account.token is not None and stop.cause == "login":
                 until = now + TOKEN_PAUSE
             reason = f"{self._credentials()} {stop.error}" if stop.cause == "login" else str(stop.error)
             await tallies.pause(tx, row.account, cause=stop.cause, reason=reason, by="server", now=now, until=until)
-            await append_event(tx, "account.paused", account=row.account, at=now, data={"cause": stop.cause})
+            events.append(event("account.paused", now, account=row.account, data={"cause": stop.cause}))
         if result.state == "sent" and row.message is not None:
             other = assigned_id(self.account.smtp_host, result.reply)
             if other is not None and other != row.message_id:
                 await self.store.alias(tx, row.message, other)
         if result.state in {"sent", "failed", "unknown"}:
             failed = [p.address for p in result.recipients.values() if p.state == "failed"]
-            await note(tx, row, result.state, now, code=result.code, failed=failed)
+            events.append(noted(row, result.state, now, code=result.code, failed=failed))
+        return events
 
     async def _file_copies(self, rows: Sequence[Submission]) -> None:
         """A copy into Sent, for those who look at the mailbox. It failing is no failure of the submission."""
@@ -521,81 +515,6 @@ class Outbox(Supervision):
                 log.info("submission o%d: no copy in Sent: %s", row.id, exc)
                 return
             await self.store.db.run(lambda tx, i=row.id: submissions.set_copied(tx, i))  # type: ignore[misc]
-
-    async def _take_bounces(self) -> None:
-        """Bounces that arrived since the last look."""
-
-        async def work(tx: Tx) -> None:
-            for message in await tallies.new_bounces(tx, self.account.key):
-                await self.take_bounce(tx, message)
-
-        await self.store.db.run(work)
-
-    # -- after a crash ------------------------------------------------------------------------------------------------
-
-    async def _recover(self) -> None:
-        """Rows whose worker vanished, and rows that waited for too long."""
-
-        async def work(tx: Tx) -> None:
-            now = await database_now(tx)
-            _, lost = await submissions.take_abandoned(tx, self.account.key, now=now)
-            expired = await submissions.take_expired(tx, self.account.key, now=now)
-            for row in await submissions.read(tx, [*lost, *expired]):
-                await note(tx, row, row.state, now, expired=row.id in expired or None)
-
-        await self.store.db.run(work)
-
-    async def _look(self, ids: Collection[int] = ()) -> None:
-        """Look for what may have been sent. Found: it was. Not found, again and again: it goes once more, unchanged."""
-
-        async def take(tx: Tx) -> tuple[list[Submission], set[int]]:
-            rows = await submissions.take_unknown(
-                tx, self.account.key, now=await database_now(tx), again=self._lease, ids=ids
-            )
-            return rows, {r.id for r in rows if await submissions.has_copy(tx, r.message)}
-
-        rows, seen = await self.store.db.run(take)
-        for row in rows:
-            # A copy of an earlier attempt proves nothing about the recipients of this one.
-            partly = any(r.state == "sent" for r in row.recipients)
-            found: bool | None = None
-            if not partly:
-                found = row.id in seen or await self._found(row)
-            await self.store.db.run(lambda tx, r=row, f=found, p=partly: self._looked(tx, r, f, partly=p))  # type: ignore[misc]
-
-    async def _found(self, row: Submission) -> bool | None:
-        if self.evidence is None:
-            return None
-        try:
-            return await self.evidence.find_sent(row.message_id)
-        except ServerError as exc:
-            log.info("submission o%d: cannot look for it: %s", row.id, exc)
-            return None
-
-    async def _looked(self, tx: Tx, row: Submission, found: bool | None, *, partly: bool) -> None:
-        now = await database_now(tx)
-        if found:
-            values = {"state": "sent", "sent_at": row.marker_at, "error": "", "next_at": None}
-            if await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **values):
-                await submissions.set_recipients(tx, row.id, "sent")
-                await note(tx, row, "sent", now, evidence="found on the server")
-            return
-        if found is None and self.evidence is not None and not partly:
-            await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, next_at=now + 60.0)
-            return
-        looks = row.looks + 1
-        if found is False and looks < len(self._looks):
-            values = {"looks": looks, "next_at": now + self._looks[looks]}
-            await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **values)
-        elif found is False and not row.at_most_once:
-            again = f"{row.error}; not found in Sent, so it goes again under the same Message-ID"[:1000]
-            await submissions.change(
-                tx, row.id, states=["unknown"], epoch=row.epoch, state="queued", next_at=now, marker_at=None,
-                looks=0, error=again,
-            )  # fmt: skip
-        else:
-            await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, looks=looks, next_at=None)
-            await note(tx, row, "unknown", now, needs="a person")
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

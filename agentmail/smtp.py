@@ -121,7 +121,7 @@ class _Session:
         replies: list[tuple[int, str]] = []
         try:
             while len(replies) < count:
-                replies.append(await self.reply(timeout))
+                replies.append(await self.reply(timeout))  # each has its own time
         except _Lost:
             if not replies or replies[-1][0] < 400:
                 raise
@@ -148,8 +148,10 @@ class _Session:
 
     async def _write(self, data: bytes, timeout: float) -> None:
         try:
+            self.writer.write(data)
+            if not self.writer.transport.get_write_buffer_size() and not self.writer.is_closing():
+                return  # the kernel has it all
             async with asyncio.timeout(timeout):
-                self.writer.write(data)
                 await self.writer.drain()
         except TimeoutError:
             raise _Lost(f"the server took no data for {timeout:.0f} s") from None

@@ -21,7 +21,7 @@ from .store import ThreadStore, submissions, tallies
 from .store.changes import announce
 from .store.claims import wake
 from .store.database import Tx, database_now
-from .store.events import append_event
+from .store.events import append_event, append_events
 from .store.reading import number
 from .store.submissions import Submission
 
@@ -273,13 +273,23 @@ def digest(raw: bytes, mail_from: str, recipients: Sequence[str]) -> str:
     return hashlib.sha256(hashlib.sha256(named).digest() + raw).hexdigest()
 
 
-async def note(tx: Tx, row: Submission, what: str, now: float, **data: Any) -> None:
-    """`submission.sent` and its siblings, in the event log."""
+def event(kind: str, now: float, *, account: str, data: dict[str, Any], **ids: int | None) -> dict[str, Any]:
+    """A row of the event log."""
+    return {"kind": kind, "thread": None, "message": None, "account": account, "data": data, "at": now} | ids
+
+
+def noted(row: Submission, what: str, now: float, **data: Any) -> dict[str, Any]:
+    """`submission.sent` and its siblings."""
     data = {name: value for name, value in data.items() if value not in (None, "", [], ())}
-    await append_event(
-        tx, f"submission.{what}", thread=row.thread, message=row.message, account=row.account, at=now,
-        data={"id": f"o{row.id}", **data},
+    return event(
+        f"submission.{what}", now, account=row.account, data={"id": f"o{row.id}", **data}, thread=row.thread,
+        message=row.message,
     )  # fmt: skip
+
+
+async def note(tx: Tx, row: Submission, what: str, now: float, **data: Any) -> None:
+    """Write it into the event log."""
+    await append_events(tx, [noted(row, what, now, **data)])
 
 
 def _name(by: str) -> None:

@@ -77,7 +77,7 @@ def _sent(row: Submission, out: Outcome, people: dict[str, RecipientState]) -> R
     refused = "; ".join(f"{p.address}: {p.code} {p.text}" for p in people.values() if p.state != "sent")
     if not waiting:
         error = f"not taken: {refused}"[:1000] if refused else ""
-        return Result(row.id, row.epoch, "sent", out.code, error, out.text[:1000], None, 0.0, people)
+        return Result(row.id, row.epoch, "sent", out.code, error, out.text[:1000], None, 0.0, people, not refused)
     # Too many at once (452 4.5.3): the rest goes at once, in a transaction of its own (RFC 5321 4.5.3.1.10).
     split = all(p.code == 452 for p in waiting)
     delay = 0.0 if split else BACKOFF[min(row.attempts, len(BACKOFF)) - 1]

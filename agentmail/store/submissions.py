@@ -7,7 +7,7 @@ Every function takes the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from sqlalchemy import Text, and_, bindparam, case, func, insert, or_, select, text, tuple_, update
@@ -88,6 +88,8 @@ class Result:
     next_at: float | None = None
     sent_at: float | None = None
     recipients: Mapping[str, RecipientState] = field(default_factory=dict)
+    whole: bool = False
+    """Every recipient was taken."""
 
 
 async def hold(tx: Tx, *names: str) -> None:
@@ -100,8 +102,10 @@ async def hold(tx: Tx, *names: str) -> None:
             await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7))"), {"name": name})
 
 
-async def add(tx: Tx, row: Mapping[str, Any], recipients: Sequence[str], raw: bytes) -> int:
-    """Write a new row, its recipients and its bytes; its number."""
+async def add(
+    tx: Tx, row: Mapping[str, Any], recipients: Sequence[str], raw: bytes, *, thread: int | None
+) -> Submission:
+    """Write a new row, its recipients and its bytes."""
     id_ = int((await tx.execute(insert(SUBMISSION).values(**row).returning(S.id))).scalar_one())
     await tx.execute(
         insert(RECIPIENT),
@@ -111,7 +115,7 @@ async def add(tx: Tx, row: Mapping[str, Any], recipients: Sequence[str], raw: by
         ],
     )
     await tx.execute(insert(BODY).values(submission=id_, data=raw))
-    return id_
+    return _submission({"id": id_, "thread": thread, **row}, [RecipientState(a) for a in recipients])
 
 
 async def read(tx: Tx, ids: Collection[int]) -> list[Submission]:
@@ -259,6 +263,7 @@ async def settle(tx: Tx, results: Sequence[Result]) -> None:
         {"b_id": r.id, "b_address": s.address, "b_state": s.state, "b_code": s.code, "b_text": s.text}
         for r in results
         for s in r.recipients.values()
+        if not r.whole
     ]
     if changed:
         await tx.execute(
@@ -382,13 +387,20 @@ async def _rows(tx: Tx, which: Any) -> list[Submission]:
     )
     rows = (await tx.execute(query)).all()
     people: dict[int, list[RecipientState]] = {}
+    # Taken at once, as most mail is: `settle` writes the state of the row and leaves its recipients alone.
+    taken = {r.id: r.code for r in rows if r.state == "sent"}
     if rows:
         wanted = select(RECIPIENT).where(R.submission.in_([r.id for r in rows])).order_by(R.submission, R.position)
         for r in await tx.execute(wanted):
-            people.setdefault(r.submission, []).append(RecipientState(r.address, r.state, r.code, r.text))
-    found = []
-    for r in rows:
-        values = r._asdict()
-        values.pop("generation")
-        found.append(Submission(**values, recipients=tuple(people.get(r.id, ()))))
-    return found
+            state, code = r.state, r.code
+            if state == "pending" and r.submission in taken:
+                state, code = "sent", taken[r.submission]
+            people.setdefault(r.submission, []).append(RecipientState(r.address, state, code, r.text))
+    return [_submission(r._asdict(), people.get(r.id, ())) for r in rows]
+
+
+def _submission(values: Mapping[str, Any], recipients: Iterable[RecipientState]) -> Submission:
+    return Submission(**{name: values.get(name) for name in _FIELDS}, recipients=tuple(recipients))  # type: ignore[arg-type]
+
+
+_FIELDS = [f.name for f in fields(Submission) if f.name != "recipients"]

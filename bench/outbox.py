@@ -1,0 +1,187 @@
+"""How fast the durable outbox sends, beside aiosmtplib alone, in one run against one sink (Postfix's smtp-sink).
+
+    python -m bench.outbox [--messages 300] [--rtt 0 20] [--store sqlite:///… postgresql://…]
+
+Prints messages per second (wall clock), CPU milliseconds per message of this process, and the ratios.
+`rows` is the time to write the rows before (thread, message, submission); `sent` the time from there to the row after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from email.message import EmailMessage
+from pathlib import Path
+
+import aiosmtplib
+
+from agentmail.message.identifiers import make_message_id
+from agentmail.message.models import Envelope, Outgoing
+from agentmail.outbox import Outbox
+from agentmail.settings import Account
+from agentmail.smtp import Submitter
+from agentmail.store import ThreadStore
+
+BODY = "hello, this is a line of about eighty characters, as people write them in mail.\n" * 48
+FROM, TO = "agent@test.local", "ana@test.local"
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def sink() -> tuple[subprocess.Popen[bytes], int]:
+    port = free_port()
+    words = ["/usr/sbin/smtp-sink", *(["-u", "nobody"] if os.getuid() == 0 else []), f"127.0.0.1:{port}", "500"]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return process, port
+        except OSError:
+            time.sleep(0.02)
+    raise SystemExit("smtp-sink does not start: apt-get install postfix")
+
+
+@asynccontextmanager
+async def far_away(port: int, delay: float) -> AsyncIterator[int]:
+    """The same server behind a line with this one-way delay (seconds). It keeps the order and adds no other limit."""
+    if not delay:
+        yield port
+        return
+    loop = asyncio.get_running_loop()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            loop.call_later(delay, writer.write, data)
+        loop.call_later(delay, writer.close)
+
+    async def session(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(2 * delay)  # the TCP handshake
+        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await asyncio.gather(pump(reader, up_writer), pump(up_reader, writer))
+        except ConnectionError:
+            pass
+
+    server = await asyncio.start_server(session, "127.0.0.1", 0)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+
+
+def letter(number: int) -> EmailMessage:
+    message = EmailMessage()
+    message["From"], message["To"], message["Subject"] = FROM, TO, f"message {number}"
+    message["Message-ID"] = make_message_id("test.local")
+    message.set_content(BODY)
+    return message
+
+
+async def timed(name: str, count: int, work: Callable[[], Awaitable[None]]) -> dict[str, object]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    await work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"name": name, "per_second": round(count / wall, 1), "cpu_ms": round(1000 * cpu / count, 3)}
+
+
+async def naive(port: int, count: int) -> dict[str, object]:
+    letters = [letter(i) for i in range(count)]
+
+    async def work() -> None:
+        for one in letters:
+            await aiosmtplib.send(one, hostname="127.0.0.1", port=port, start_tls=False, local_hostname="bench")
+
+    return await timed("aiosmtplib.send", count, work)
+
+
+async def pooled(port: int, count: int) -> dict[str, object]:
+    bodies = [bytes(letter(i)).replace(b"\n", b"\r\n") for i in range(count)]
+    clients = [
+        aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="bench") for _ in range(4)
+    ]
+
+    async def work() -> None:
+        async def one(client: aiosmtplib.SMTP) -> None:
+            async with client:
+                while bodies:
+                    await client.sendmail(FROM, [TO], bodies.pop())
+
+        await asyncio.gather(*(one(c) for c in clients))
+
+    return await timed("aiosmtplib, 4 kept connections, no outbox", count, work)
+
+
+async def durable(port: int, count: int, url: str) -> list[dict[str, object]]:
+    account = Account(address=FROM, imap_host="127.0.0.1", smtp_host="127.0.0.1", smtp_port=port, smtp_security="plain")
+    async with ThreadStore(url) as store:
+        box = Outbox(account, store, Submitter(account, connections=4, per_connection=1_000_000))
+        outgoing = []
+        for i in range(count):
+            one = letter(i)
+            raw = bytes(one).replace(b"\n", b"\r\n")
+            message_id = make_message_id("test.local", secret=store.secret)
+            raw = raw.replace(str(one["Message-ID"]).encode(), message_id.encode())
+            envelope = Envelope(mail_from=FROM, rcpt_to=(TO,))
+            outgoing.append(Outgoing(raw=raw, envelope=envelope, message_id=message_id))
+        where = store.db.dialect
+
+        async def rows() -> None:
+            for one in outgoing:
+                await store.db.run(lambda tx, o=one: box.enqueue(tx, o))  # type: ignore[misc]
+
+        async def sent() -> None:
+            done = await box.deliver_due(limit=count)
+            assert count == sum(s.state == "sent" for s in done), [s.error for s in done][:3]
+
+        before = await timed(f"outbox on {where}: rows before, one transaction each", count, rows)
+        after = await timed(f"outbox on {where}: row to sent, 4 connections", count, sent)
+        await box.close()
+        both = 1 / (1 / float(str(before["per_second"])) + 1 / float(str(after["per_second"])))
+        return [before, after, {"name": f"outbox on {where}: both together", "per_second": round(both, 1)}]
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=300)
+    parser.add_argument("--rtt", type=float, nargs="*", default=[0.0, 20.0], help="milliseconds")
+    parser.add_argument("--store", nargs="*", default=[])
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    process, port = sink()
+    try:
+        for rtt in given.rtt:
+            count = given.messages if not rtt else max(40, given.messages // 5)
+            with tempfile.TemporaryDirectory() as directory:
+                stores = given.store or [f"sqlite:///{Path(directory) / 'bench.db'}"]
+                async with far_away(port, rtt / 2000) as there:
+                    results = [await naive(there, count), await pooled(there, count)]
+                    for url in stores:
+                        results += await durable(there, count, url)
+            base, pool = (float(str(r["per_second"])) for r in results[:2])
+            for r in results:
+                rate = float(str(r["per_second"]))
+                r |= {"rtt_ms": rtt, "of_send": round(rate / base, 2), "of_pooled": round(rate / pool, 2)}
+                if given.json:
+                    print(json.dumps(r))
+                else:
+                    print(f"{rtt:4.0f} ms  {r['per_second']:>9}/s  {r.get('cpu_ms', ''):>7} ms CPU  "
+                          f"{r['of_send']:>6}x send  {r['of_pooled']:>5}x pooled  {r['name']}")  # fmt: skip
+    finally:
+        process.terminate()
+        process.wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

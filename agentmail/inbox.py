@@ -79,7 +79,9 @@ class Inbox(Teamwork):
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._busy: set[asyncio.Task[None] | None] = set()
         self._owns_store = isinstance(store, str)
-        self.store = ThreadStore(store, clock=clock) if isinstance(store, str) else store
+        # The system's clock is nobody's in particular: then leases go by the database's, which all workers share.
+        own_clock = None if clock is system_clock else clock
+        self.store = ThreadStore(store, clock=own_clock) if isinstance(store, str) else store
         self._sync = MailSync(account, self.store, clock=clock)
         self._submitter = Submitter(account)
         self._outbox = Outbox(

@@ -245,8 +245,8 @@ class _Walk:
             return (look(above, tag, attributes, {}) if tag in _OWN_LOOK else above), element
         classes = frozenset((attributes.get("class") or "").split()) if self.sheet else _NO_CLASSES
         element = Element(tag, attributes.get("id") or "", classes, attributes)
-        looks = ((name, "" if name == "href" else value) for name, value in attributes.items() if name not in _NOT_LOOKS)
-        key = (tag, above, tuple(looks))
+        looks = (each for each in attributes.items() if each[0] not in _NOT_LOOKS)
+        key = (tag, above, tuple(("href", "") if each[0] == "href" else each for each in looks))
         known = self._sights.get(key) if self.sheet.flat else None
         if known is not None:
             return known, element

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from .clock import ManualClock
 from .faults import FaultProxy
+from .people import Person
 from .scripted import ScriptedServer
 
 if TYPE_CHECKING:
     from .embedded import EmbeddedMail
 
-__all__ = ["EmbeddedMail", "FaultProxy", "ManualClock", "ScriptedServer"]
+__all__ = ["EmbeddedMail", "FaultProxy", "ManualClock", "Person", "ScriptedServer"]
 
 
 def __getattr__(name: str) -> object:

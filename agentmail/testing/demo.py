@@ -228,8 +228,12 @@ def show(console: Console, story: Story, findings: Sequence[Finding], *, seconds
             console.print(Padding(Text(problem, "red"), (0, 0, 0, 7)))
     console.print()
     whole = all(f.holds for f in findings)
-    verdict = ("One thread in every mail client", "bold green") if whole else ("The thread is broken", "bold red")
-    console.print(Text.assemble(verdict, f": {len(wires)} messages, 2 agents in 2 processes, {seconds:.1f} s"))
+    if whole:
+        verdict = ", ".join(finding.claim for finding in findings[:3])
+        console.print(Text.assemble(("One thread in every mail client: ", "bold green"), f"{verdict}."))
+    else:
+        console.print(Text.assemble(("The thread is broken", "bold red"), ": see above."))
+    console.print(Text(f"{len(wires)} messages, 2 agents in 2 processes, {seconds:.1f} s", "dim"))
 
 
 def _tree(story: Story, wires: Sequence[Wire], numbers: Mapping[str, int]) -> Tree:

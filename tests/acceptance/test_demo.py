@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agentmail.testing.people import Person
 from rich.console import Console
 
 from agentmail.message import compose
 from agentmail.message.models import Outgoing
 from agentmail.testing import demo
+from agentmail.testing.people import Person
 
 from .command import agentmail, environment
 

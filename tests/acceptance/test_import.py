@@ -1,0 +1,204 @@
+"""`agentmail import` as a user runs it: every kind of archive, twice, and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.corpus import Mail, generate
+
+from .command import Done, agentmail, environment, start
+
+MAIL = list(generate(300, seed=11, small=True))
+KEYS = {"messages", "filed", "duplicates", "threads", "defects", "seconds"}
+
+
+def answer(mails: list[Mail]) -> set[frozenset[str]]:
+    """The threads that the ids make: what the generator linked, without the replies that it left unlinked."""
+    root: dict[str, str] = {}
+
+    def find(i: str) -> str:
+        while root.setdefault(i, i) != i:
+            i = root[i]
+        return i
+
+    for mail in mails:
+        head = mail.raw.partition(b"\n\n")[0].decode("ascii", "replace").replace("\n ", " ")
+        for line in head.splitlines():
+            if line.startswith(("References: ", "In-Reply-To: ")):
+                for mentioned in line.split()[1:]:
+                    root[find(mail.message_id)] = find(mentioned)
+    threads: dict[str, set[str]] = defaultdict(set)
+    for mail in mails:
+        threads[find(mail.message_id)].add(mail.message_id)
+    return {frozenset(t) for t in threads.values()}
+
+
+def as_mbox(path: Path, mails: list[Mail]) -> Path:
+    with path.open("wb") as file:
+        for mail in mails:
+            file.write(b"From a@b Mon Jan  5 08:00:00 2015\n" + mail.raw.replace(b"\nFrom ", b"\n>From ") + b"\n\n")
+    return path
+
+
+def as_maildir(path: Path, mails: list[Mail]) -> Path:
+    for name in ("cur", "new", "tmp"):
+        (path / name).mkdir(parents=True)
+    for n, mail in enumerate(mails):
+        (path / "cur" / f"{n}.m:2,S").write_bytes(mail.raw)
+    return path
+
+
+def as_eml(path: Path, mails: list[Mail]) -> Path:
+    path.mkdir()
+    for n, mail in enumerate(mails):
+        (path / f"{n}.eml").write_bytes(mail.raw)
+    return path
+
+
+async def run(store: str, cwd: Path, *words: str) -> Done:
+    done = await agentmail(*words, "--store", store, env=environment(), cwd=cwd)
+    assert done.code == 0, done.err
+    return done
+
+
+async def imported(store: str, cwd: Path, *paths: Path) -> dict[str, Any]:
+    done = await run(store, cwd, "import", *map(str, paths), "--json")
+    last: dict[str, Any] = json.loads(done.out.splitlines()[-1])
+    assert set(last) == KEYS
+    assert done.err == "", "no progress bar in a pipe"
+    return last
+
+
+async def threads(store: str, cwd: Path) -> tuple[set[frozenset[str]], dict[str, str | None]]:
+    rows = (await run(store, cwd, "threads", "--json", "--all")).rows
+    parents: dict[str, str | None] = {}
+    for row in rows:
+        parents |= row["parents"]
+    return {frozenset(row["message_ids"]) for row in rows}, parents
+
+
+@pytest.mark.parametrize("kind", [as_mbox, as_maildir, as_eml])
+async def test_import_and_again(store_url: str, tmp_path: Path, kind: Any) -> None:
+    path = kind(tmp_path / "archive", MAIL)
+    first = await imported(store_url, tmp_path, path)
+    expected = answer(MAIL)
+    assert (first["messages"], first["filed"], first["duplicates"]) == (300, 300, 0)
+    assert first["threads"] == len(expected)
+    before = await threads(store_url, tmp_path)
+    assert before[0] == expected
+    again = await imported(store_url, tmp_path, path)
+    assert (again["messages"], again["filed"], again["duplicates"]) == (300, 0, 300)
+    assert again["threads"] == first["threads"]
+    assert before == await threads(store_url, tmp_path)
+
+
+async def test_the_same_mail_in_three_kinds_of_archive_is_filed_once(store_url: str, tmp_path: Path) -> None:
+    root = tmp_path / "all"
+    root.mkdir()
+    as_mbox(root / "list.mbox", MAIL[:100])
+    as_maildir(root / "box", MAIL[50:200])
+    as_eml(root / "files", MAIL[150:])
+    total = await imported(store_url, tmp_path, root)
+    assert (total["messages"], total["filed"]) == (400, 300)
+    assert (await threads(store_url, tmp_path))[0] == answer(MAIL)
+
+
+async def test_what_cannot_be_read_is_named_and_the_rest_is_filed(tmp_path: Path) -> None:
+    as_eml(tmp_path / "mail", MAIL[:3])
+    (tmp_path / "mail" / "broken.eml").write_bytes(b"")
+    store = f"sqlite:///{tmp_path}/s.db"
+    done = await agentmail("import", str(tmp_path / "mail"), "--json", "--store", store, env=environment(), cwd=tmp_path)
+    assert done.code == 1
+    assert "broken.eml: empty" in done.err
+    assert json.loads(done.out)["filed"] == 3
+
+
+async def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
+    done = await agentmail("import", "nowhere", "--store", f"sqlite:///{tmp_path}/s.db", env=environment(), cwd=tmp_path)
+    assert done.code == 2
+    assert "nowhere" in done.err
+
+
+async def test_search_forget_and_size(store_url: str, tmp_path: Path) -> None:
+    await imported(store_url, tmp_path, as_eml(tmp_path / "mail", MAIL[:40]))
+    head = MAIL[0].raw.decode("latin-1").split("\nFrom: ")[1]
+    address = head[head.index("<") + 1 : head.index(">")]
+    hits = (await run(store_url, tmp_path, "search", f"from:{address}", "--json")).rows
+    assert hits
+    assert {h["sender"]["email"] for h in hits} == {address}
+    gone = (await run(store_url, tmp_path, "forget", address, "--yes", "--json")).rows[0]
+    assert gone["messages"] >= len(hits)
+    assert (await run(store_url, tmp_path, "search", f"from:{address}", "--json")).rows == []
+    size = (await run(store_url, tmp_path, "size", "--json")).rows[0]
+    assert size["accounts"][0]["messages"] == 40 - gone["messages"]
+    done = await agentmail("search", "before:soon", "--store", store_url, env=environment(), cwd=tmp_path)
+    assert (done.code, "is not a date" in done.err) == (3, True)
+
+
+async def test_nothing_is_forgotten_unasked(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path}/s.db"
+    await imported(store, tmp_path, as_eml(tmp_path / "mail", MAIL[:3]))
+    done = await agentmail("forget", "t1", "--store", store, env=environment(), cwd=tmp_path)
+    assert (done.code, "nothing was deleted" in done.err) == (3, True)
+    assert (await threads(store, tmp_path))[0] == answer(MAIL[:3])
+
+
+async def kill_once(store: str, cwd: Path, path: Path, after: float) -> int | None:
+    """Start an import and kill it after so many seconds; its exit status if it was done before."""
+    process = await start("import", str(path), "--json", "--store", store, env=environment(), cwd=cwd)
+    try:
+        async with asyncio.timeout(after):
+            await process.communicate()
+    except TimeoutError:
+        process.send_signal(signal.SIGKILL)
+        await process.communicate()
+    return process.returncode
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+async def test_killed_and_run_again(store_url: str, tmp_path: Path, kills: int) -> None:
+    """Kills at random moments, from the start of Python to the last commit; each run goes on from the last."""
+    mails = list(generate(4_000, seed=12, small=True)) if kills > 5 else MAIL
+    path = as_mbox(tmp_path / "archive.mbox", mails)
+    rng = random.Random(kills)
+    killed = 0
+    for _ in range(kills):
+        killed += await kill_once(store_url, tmp_path, path, rng.uniform(0.6, 2.6)) == -signal.SIGKILL
+    last = await imported(store_url, tmp_path, path)
+    assert (last["messages"], last["threads"]) == (len(mails), len(answer(mails)))
+    found, parents = await threads(store_url, tmp_path)
+    assert found == answer(mails)
+    assert sum(map(len, found)) == len(mails) == len(parents)
+
+
+async def test_a_killed_import_leaves_no_process_behind(tmp_path: Path) -> None:
+    path = as_mbox(tmp_path / "archive.mbox", [*MAIL, *generate(3_000, seed=13, small=True)])
+    store = f"sqlite:///{tmp_path}/s.db"
+    process = await start("import", str(path), "--json", "--store", store, env=environment(), cwd=tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.exists():
+        pytest.skip("needs Linux's /proc to see the child processes")
+    async with asyncio.timeout(60):
+        while not (found := children.read_text().split()):
+            await asyncio.sleep(0.01)
+            assert process.returncode is None
+        process.kill()
+        await process.communicate()  # ends when nobody holds its pipes any more
+        while any(alive(int(child)) for child in found):
+            await asyncio.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"

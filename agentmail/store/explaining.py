@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from ..message.models import Message
 from ..threads.models import Confidence, Match, Rejected, Why
-from ..threads.placement import key_of, mentioned, unknown
+from ..threads.placement import claimed_parent, key_of, mentioned, unknown
 from .database import Tx
 from .reading import message_of, messages_of, number
 from .tables.threads import ALIAS, APART, IDENT, MESSAGE, THREAD
@@ -24,7 +24,7 @@ async def explain(tx: Tx, id: str) -> Why:  # noqa: A002
     _, tree = await messages_of(tx, row.thread)
     parent = tree.get(f"m{row.id}")
     linked = [m for m in matched if m.thread == f"t{row.thread}" and m.role != "own" and m.message != f"m{row.id}"]
-    claimed = rejected[0].message_id if rejected and not any(m.message for m in linked) else None
+    claimed = claimed_parent(message, {r.message_id for r in rejected}) if not any(m.message for m in linked) else None
     found: dict[str, Any] = {"matched": tuple(matched), "rejected": tuple(rejected), "parent": parent}
     if row.thread != row.cluster:
         return Why(rule="subject", confidence="low", note=(

@@ -8,21 +8,20 @@ threads. PostgreSQL locks rows: first ids, then threads, each sorted. SQLite's B
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any, Literal
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, text, update
+from sqlalchemy import bindparam, case, delete, func, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..threads.fallback import SHORTEST_KEY
 from ..threads.models import Filed, Match, Rejected, Why
-from ..threads.placement import Board, Hold, Link, atoms_of, unknown
-from .arrivals import Prepared
-from .database import Tx
+from ..threads.placement import Hold, Link, claimed_parent, unknown
 from .events import append_events
+from .gathering import Gathering, chunks
 from .merging import absorb
 from .search import index
-from .subjects import Span, SubjectRule
+from .subjects import SubjectRule
 from .tables.threads import (
     APART,
     ATTACHMENT,
@@ -34,41 +33,11 @@ from .tables.threads import (
     THREAD,
 )
 
-T = TypeVar("T")
-
 _DUPLICATE = Why(rule="duplicate", confidence="certain", note="this store has it already")
 
-_CHUNK = 2_000
-"""Values in one IN list; both databases allow more than 30,000."""
 
-
-class Filing:
+class Filing(Gathering):
     """One batch, in one transaction."""
-
-    def __init__(
-        self, tx: Tx, account: str, batch: Sequence[Prepared] = (), *, own: Collection[str], now: float
-    ) -> None:
-        self.tx = tx
-        self.account = account
-        self.batch = batch
-        self.own = own
-        self.now = now
-        self.postgres = tx.dialect.name == "postgresql"
-        self.board = Board(own=frozenset(atom for address in own for atom in atoms_of(address)))
-        self.stored: dict[str, frozenset[Hold]] = {}
-        """Id key -> its holders as they stand in the database."""
-        self.known: dict[int, set[str]] = {}
-        """Thread -> the atoms of interest that its rows have."""
-        self.redirected: set[int] = set()
-        """Threads that were merged into another one before this batch."""
-        self.merged: dict[int, int] = {}
-        """Thread -> the one it becomes part of by this batch."""
-        self.attached: dict[int, int] = {}
-        """Cluster -> the thread that the subject rule shows it in."""
-        self.refused: list[Link] = []
-        """Claims that the guard turned down."""
-        self.spans: dict[str, Span] = {}
-        """Subject key -> the times of messages that changed their thread."""
 
     async def run(self) -> list[Filed]:
         if not self.batch:
@@ -112,6 +81,7 @@ class Filing:
             await self._load([key])
             self.board.hold(key, owns._replace(thread=thread))
         self.board.know(thread, knows)
+        self.board.touch(thread)
         changed = {key} if key else set()
         self.board.settle(changed)
         changed |= await self._let_in(changed)
@@ -146,16 +116,21 @@ class Filing:
             others = [h for h in self.stored.get(key, ()) if self.board.root(h.thread) == cluster]
             if others:
                 matched.append(Match(message_id=key, header="", role=role, thread=f"t{cluster}"))
-        claim = next((link for link in self.refused if link.claimant == cluster), None)
+        held = self.batch[i].facts.holds
+        claims = {link.key: link for link in self.refused if link.claimant == cluster and link.key in held}
         if thread != cluster:
             return Why(rule="subject", confidence="low", note="attached by its subject, as the only thread it can mean")
         if matched or self.batch[i].row["answers"] is not None:
             rule: Literal["ids", "answers"] = "ids" if matched else "answers"
             return Why(rule=rule, confidence="high", matched=tuple(matched))
-        if claim is not None:
+        if claims:
             return Why(
-                rule="kept apart", confidence="high", claimed_parent=claim.key,
-                rejected=(Rejected(thread=f"t{claim.target}", message_id=claim.key, reason=unknown(claim.missing)),),
+                rule="kept apart", confidence="high",
+                claimed_parent=claimed_parent(self.batch[i].arrival.message, set(claims)),
+                rejected=tuple(
+                    Rejected(thread=f"t{link.target}", message_id=key, reason=unknown(link.missing))
+                    for key, link in claims.items()
+                ),
                 note="its sender is a stranger in the thread that it claims to answer in",
             )  # fmt: skip
         return Why(rule="new", confidence="certain")
@@ -181,169 +156,6 @@ class Filing:
                 for i in fresh if self.batch[i].arrival.fresh
             ])  # fmt: skip
 
-    # ---- reading, under lock ----------------------------------------------------------------------------------------
-
-    async def _load(self, keys: Collection[str]) -> None:
-        """Put what is known of these ids on the board, and lock it."""
-        wanted = sorted(k for k in keys if k not in self.stored)
-        if not wanted:
-            return
-        if self.postgres:
-            await self.tx.execute(
-                text(
-                    "INSERT INTO ident (account, key, holders) SELECT :account, unnest(CAST(:keys AS text[])), '[]' "
-                    "ON CONFLICT DO NOTHING"
-                ),
-                {"account": self.account, "keys": wanted},
-            )
-        found: dict[str, list[Hold]] = {}
-        for some in _chunks(wanted):
-            query = select(IDENT.c.key, IDENT.c.holders).where(IDENT.c.account == self.account, IDENT.c.key.in_(some))
-            if self.postgres:
-                query = query.order_by(IDENT.c.key).with_for_update()
-            for key, holders in await self.tx.execute(query):
-                found[key] = [Hold(*h) for h in json.loads(holders)]
-        threads = {hold.thread for holds in found.values() for hold in holds}
-        await self._lock_threads(threads)
-        for key in wanted:
-            self.stored[key] = frozenset(found.get(key, ()))
-            for hold in found.get(key, ()):
-                self.board.hold(key, hold)
-        await self._load_people()
-
-    async def _lock_threads(self, threads: Collection[int]) -> None:
-        """Lock the rows that these threads lead to, and learn where that is."""
-        waiting = {t for t in threads if t not in self.known}
-        while waiting:
-            further: set[int] = set()
-            for some in _chunks(sorted(waiting)):
-                query = select(THREAD.c.id, THREAD.c.merged_into, THREAD.c.attached_to).where(THREAD.c.id.in_(some))
-                if self.postgres:
-                    query = query.order_by(THREAD.c.id).with_for_update()
-                for thread, winner, attached_to in await self.tx.execute(query):
-                    self.known.setdefault(thread, set())
-                    if attached_to is not None:
-                        self.attached[thread] = attached_to
-                    if winner is not None:
-                        self.redirected.add(thread)
-                        self.board.join(winner, thread)
-                        if winner not in self.known:
-                            further.add(winner)
-            waiting = further
-
-    async def _load_people(self) -> None:
-        """Whom the threads on the board know, as far as anybody here asks."""
-        if not self.account:
-            return
-        asked: set[str] = set()
-        for p in self.batch:
-            asked.update(p.facts.people)
-        for holders in self.board.holders.values():
-            for hold in holders:
-                asked.update(name for a in hold.voucher[1:].split("\n") if a for name in (a, f"~{a}"))
-        threads = sorted(
-            set(self.known) - self.redirected
-        )  # also those that this batch joins: their rows are still there
-        for some in _chunks(threads):
-            for atoms in _chunks(sorted(asked)):
-                query = select(PERSON.c.thread, PERSON.c.atom).where(
-                    PERSON.c.thread.in_(some), PERSON.c.atom.in_(atoms)
-                )
-                for thread, atom in await self.tx.execute(query):
-                    self.known[thread].add(atom)
-                    self.board.know(thread, (atom,))
-
-    async def _known_messages(self) -> list[tuple[int, int] | None]:
-        """For each arrival the (message, thread) that it is already, or None."""
-        by_key: dict[tuple[str, str], tuple[int, int]] = {}
-        contents = sorted({p.row["content_key"] for p in self.batch})
-        owns = sorted({p.row["own_key"] for p in self.batch if p.row["own_key"]})
-        for column, name, values in ((MESSAGE.c.content_key, "content", contents), (MESSAGE.c.own_key, "own", owns)):
-            for some in _chunks(values):
-                query = select(column, MESSAGE.c.id, MESSAGE.c.thread).where(
-                    MESSAGE.c.account == self.account, column.in_(some)
-                )
-                for value, message, thread in await self.tx.execute(query):
-                    by_key[name, value] = (message, thread)
-        places = await self._known_places()
-        return [
-            places.get(i)
-            or by_key.get(("content", p.row["content_key"]))
-            or (by_key.get(("own", p.row["own_key"])) if p.row["own_key"] else None)
-            for i, p in enumerate(self.batch)
-        ]
-
-    async def _known_places(self) -> dict[int, tuple[int, int]]:
-        places: dict[tuple[str, int], dict[int, int]] = {}
-        for i, p in enumerate(self.batch):
-            if (at := p.arrival.location) is not None:
-                places.setdefault((at.mailbox, at.uidvalidity), {})[at.uid] = i
-        known: dict[int, tuple[int, int]] = {}
-        for (mailbox, uidvalidity), uids in places.items():
-            for some in _chunks(sorted(uids)):
-                query = (
-                    select(LOCATION.c.uid, MESSAGE.c.id, MESSAGE.c.cluster)
-                    .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
-                    .where(
-                        LOCATION.c.account == self.account, LOCATION.c.mailbox == mailbox,
-                        LOCATION.c.uidvalidity == uidvalidity, LOCATION.c.uid.in_(some),
-                    )
-                )  # fmt: skip
-                for uid, message, thread in await self.tx.execute(query):
-                    known[uids[uid]] = (message, thread)
-        return known
-
-    async def _answered(self, fresh: Sequence[int]) -> dict[int, int]:
-        """Arrival -> the thread that its caller says it answers in."""
-        wanted = {i: self.batch[i].row["answers"] for i in fresh if self.batch[i].row["answers"] is not None}
-        if not wanted:
-            return {}
-        query = select(MESSAGE.c.id, MESSAGE.c.cluster).where(
-            MESSAGE.c.id.in_(sorted(set(wanted.values()))), MESSAGE.c.account == self.account
-        )
-        clusters = {row.id: row.cluster for row in await self.tx.execute(query)}
-        await self._lock_threads(clusters.values())
-        await self._load_people()
-        for i, message in wanted.items():
-            if message not in clusters:
-                self.batch[i].row["answers"] = None
-        return {i: clusters[message] for i, message in wanted.items() if message in clusters}
-
-    async def _let_in(self, changed: Collection[str]) -> set[str]:
-        """Ids by which threads were kept apart that need not be any more: somebody got to know somebody just now."""
-        seen: set[str] = set(changed)
-        more: set[str] = set()
-        while self.account:
-            joined = sorted(t for t, w in self._joined().items() for t in (t, w))
-            learnt: dict[int, set[str]] = {}
-            for thread in self.known:
-                if self.board.root(thread) == thread and (atoms := self.board.people[thread] - self.known[thread]):
-                    learnt[thread] = atoms
-            if not joined and not learnt:
-                break
-            news = sorted({name for atoms in learnt.values() for atom in atoms for name in (atom, atom.lstrip("~"))})
-            query = select(APART.c.key).where(
-                APART.c.account == self.account,
-                or_(
-                    APART.c.target.in_(joined), APART.c.claimant.in_(joined),
-                    and_(APART.c.target.in_(sorted(learnt)), APART.c.atom.in_(news[:_CHUNK * 5])),
-                ),
-            )  # fmt: skip
-            keys = {key for (key,) in await self.tx.execute(query)} - seen
-            if not keys:
-                break
-            seen |= keys
-            more |= keys
-            await self._load(keys)
-            self.board.settle(keys)
-        return more
-
-    def _joined(self) -> dict[int, int]:
-        """Threads of the store that this batch makes part of another one."""
-        return {
-            t: w for t in sorted(self.known) if (w := self.board.root(t)) != t and t not in self.redirected
-        }  # fmt: skip
-
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     async def _write(self, fresh: Sequence[int], changed: Collection[str]) -> dict[int, tuple[int, int]]:
@@ -363,9 +175,12 @@ class Filing:
         await self._insert_threads(by_cluster, set(thread_ids.values()))
         await self._merge()
         rows = [
-            {**self.batch[i].row, "id": name[i], "cluster": c, "thread": self.attached.get(c, c), "variant": False}
+            {
+                **self.batch[i].row, "id": name[i], "cluster": c, "thread": self.attached.get(c, c), "variant": False,
+                "headless": self.batch[i].row["headless"] and not self._names_an_owner(i),
+            }
             for i, c in cluster.items()
-        ]
+        ]  # fmt: skip
         await self._mark_variants(rows)
         if rows:
             await self.tx.execute(insert(MESSAGE), rows)
@@ -381,6 +196,15 @@ class Filing:
         await self._write_holders(changed, thread_ids)
         await self._write_apart(changed, thread_ids)
         return {i: (name[i], cluster[i]) for i in fresh}
+
+    def _names_an_owner(self, i: int) -> bool:
+        """Whether an id that it mentions belongs to some message: then the subject rule is not for it, ever."""
+        return any(
+            hold.role == "own"
+            for key, (role, _) in self.batch[i].facts.holds.items()
+            if role != "own"
+            for hold in self.board.holders[key]
+        )
 
     async def _next_ids(self, table: str, count: int) -> list[int]:
         """Numbers for new rows, known before they are written. A number is never used again, even after a delete."""
@@ -466,7 +290,7 @@ class Filing:
             seen.setdefault(row["message_id_key"], []).append(row)
         owned = [k for k in seen if k and any(h.role == "own" for h in self.stored.get(k, ()))]
         stored: dict[str, list[int]] = {}
-        for some in _chunks(sorted(owned)):
+        for some in chunks(sorted(owned)):
             query = select(MESSAGE.c.message_id_key, MESSAGE.c.id).where(
                 MESSAGE.c.account == self.account, MESSAGE.c.message_id_key.in_(some)
             )
@@ -533,8 +357,10 @@ class Filing:
             self.refused.append(named)
             for atom in named.missing:
                 links[named.target, atom, named.claimant, named.key] = None
-        for some in _chunks(sorted(changed)):
-            await self.tx.execute(delete(APART).where(APART.c.account == self.account, APART.c.key.in_(some)))
+        mine = sorted(root for root in self.board.touched if root > 0)
+        for some in chunks(sorted(changed)) if mine else ():
+            stale = or_(APART.c.claimant.in_(mine), APART.c.target.in_(mine))
+            await self.tx.execute(delete(APART).where(APART.c.account == self.account, APART.c.key.in_(some), stale))
         rows = [
             {"account": self.account, "target": target, "atom": atom, "claimant": claimant, "key": key}
             for target, atom, claimant, key in links
@@ -553,8 +379,3 @@ class Filing:
         if rows:
             dialect = postgresql if self.postgres else sqlite
             await self.tx.execute(dialect.insert(LOCATION).on_conflict_do_nothing(), rows)
-
-
-def _chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

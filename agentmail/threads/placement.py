@@ -289,6 +289,12 @@ def parent_choices(message: Message) -> list[str]:
     return list(dict.fromkeys((*first, *references, *reversed(replied))))
 
 
+def claimed_parent(message: Message, refused: Collection[str]) -> str | None:
+    """Of the ids by which a message was kept out, the one that it means as its parent; None when there are none."""
+    wanted = (choice for choice in parent_choices(message) if key_of(choice) in refused)
+    return next(wanted, min(refused) if refused else None)
+
+
 class Link(NamedTuple):
     """Two threads that hold the same id: joined by it, or kept apart because `claimant` is not believed."""
 
@@ -309,6 +315,10 @@ class Board:
     """Atoms of the account itself: known in every thread of it."""
     holders: dict[str, dict[Hold, None]] = field(default_factory=lambda: defaultdict(dict))
     people: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
+    touched: set[int] = field(default_factory=set)
+    """Threads that hold or know something new. All others are joined already as far as they must be, so only pairs
+    with one of these are looked at: ten thousand strangers who name one id cost each new one a glance at the others,
+    not all of them a glance at each other."""
     _up: dict[int, int] = field(default_factory=dict)
     _keys: dict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
 
@@ -326,9 +336,14 @@ class Board:
     def know(self, thread: int, atoms: Iterable[str]) -> None:
         self.people[self.root(thread)].update(atoms)
 
+    def touch(self, thread: int) -> None:
+        """Say that a thread holds or knows more than it did when the rest was settled."""
+        self.touched.add(self.root(thread))
+
     def add(self, thread: int, facts: Facts) -> None:
         """Put a message on the board, in a (new) thread. `settle` then joins it."""
         self.know(thread, facts.people)
+        self.touch(thread)
         for key, (role, voucher) in facts.holds.items():
             self.hold(key, Hold(thread, role, voucher))
 
@@ -346,6 +361,9 @@ class Board:
         known |= more
         self._up[loser] = winner
         self._keys[winner] |= self._keys.pop(loser, set())
+        if grew or self.touched & {winner, loser}:
+            self.touched.add(winner)
+        self.touched.discard(loser)
         return grew
 
     def settle(self, keys: Iterable[str]) -> None:
@@ -365,9 +383,8 @@ class Board:
         joined = len(groups) > 1
         while joined:
             joined = False
-            roots = list(groups)
-            for a in roots:
-                for b in roots:
+            for a in [root for root in groups if root in self.touched]:
+                for b in list(groups):
                     if a == b or a not in groups or b not in groups:
                         continue
                     if any(self._refusals(x, a, y, b) == [] for x in groups[a] for y in groups[b]):
@@ -404,10 +421,12 @@ class Board:
         return refusals
 
     def kept_apart(self, keys: Iterable[str]) -> Iterator[Link]:
-        """Every claim on one of `keys` that was refused, and what would let it in."""
+        """Every claim of or on a touched thread by one of `keys` that was refused, and what would let it in."""
         for key in keys:
             groups = self._groups(key)
             for a, b in combinations(groups, 2):
+                if a not in self.touched and b not in self.touched:
+                    continue
                 owned = any(role == "own" for role, _ in (*groups[a], *groups[b]))
                 for x, y in product(groups[a], groups[b]):
                     if owned and x[0] != "own" and y[0] != "own":

@@ -17,10 +17,10 @@ from agentmail.store import Arrival, ThreadStore
 from ...unit.threads.worlds import US, message
 
 ORDERS = 6
-CONVERSATIONS = 200
+CONVERSATIONS = 240
 HOT = 5
 """Of them, so many are long, and every process works on them all the time."""
-HOT_LENGTH = 40
+HOT_LENGTH = 25
 STRANGER = "eve@evil.example"
 
 
@@ -31,7 +31,7 @@ def conversations() -> tuple[tuple[Message, ...], ...]:
     made = []
     for c in range(CONVERSATIONS):
         people = [f"p{c}@c{c}.example", f"q{c}@gmail.com"]
-        length = HOT_LENGTH if c < HOT else rng.randint(1, 6)
+        length = HOT_LENGTH if c < HOT else rng.randint(1, 3)
         chains: list[list[str]] = []
         messages = []
         for n in range(length):
@@ -85,7 +85,7 @@ async def main(url: str, number: int, of: int) -> None:
             await store.register(account(which), [US])
             mine = order(which)[number::of]
             while mine:
-                size = rng.randint(1, 12)
+                size = rng.randint(4, 20)
                 some, mine = mine[:size], mine[size:]
                 arrivals = [Arrival(m, outgoing=m.sender is not None and m.sender.key == US) for m in some]
                 batch = store.prepare(arrivals, account=account(which))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -53,14 +54,12 @@ async def test_nightmare(store_url: str) -> None:
 
 def _batches() -> set[str]:
     """The data that each process must have left behind, counted as it counts."""
-    import random
-
     left = set()
     for number in range(PROCESSES):
         rng = random.Random(number)
         for which in range(nightmare.ORDERS):
             remaining = len(nightmare.order(which)[number::PROCESSES])
             while remaining:
-                remaining = max(0, remaining - rng.randint(1, 12))
+                remaining = max(0, remaining - rng.randint(4, 20))
                 left.add(f"{number}.{which}.{remaining}")
     return left

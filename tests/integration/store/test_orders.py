@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[3]
 
 
 async def test_any_order_and_any_batches(store: ThreadStore) -> None:
-    for seed in range(12):
+    for seed in range(7):
         made = world(seed, 14)
         outcomes = []
         for n in range(4):
@@ -33,7 +33,7 @@ async def test_any_order_and_any_batches(store: ThreadStore) -> None:
 
 
 async def test_any_order_of_an_archive(store: ThreadStore) -> None:
-    for seed in range(8):
+    for seed in range(4):
         outcomes = []
         for n in range(3):
             made = _marked(world(seed, 14), f"{seed}x{n}")
@@ -67,7 +67,7 @@ def _plain(text: str) -> str:
     return text.partition(" ")[0]
 
 
-@pytest.mark.parametrize("processes", [2, 4, 8])
+@pytest.mark.parametrize("processes", [1, 3, 8])
 async def test_any_number_of_processes(store: ThreadStore, store_url: str, processes: int) -> None:
     """Each process files a random part of one mailbox, and half of it overlaps with the others' parts."""
     size, seed = 60, processes

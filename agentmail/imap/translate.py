@@ -97,6 +97,8 @@ def translated(exc: BaseException, where: str, doing: str, *, logging_in: bool =
         return Unreachable(f"IMAP {where}: not available while {doing}: {reason}")
     if code in {"NONEXISTENT", "TRYCREATE"} or "doesn't exist" in reason or "unknown mailbox" in reason.lower():
         return NoSuchMailbox(f"IMAP {where}: no such mailbox while {doing}: {reason}")
+    if "* BYE" in reason:  # instead of a greeting
+        return Unreachable(f"IMAP {where}: the server takes no connection now: {reason}")
     if isinstance(exc, imaplib.IMAP4.error):
         return MailboxError(f"IMAP {where}: the server said no while {doing}: {reason}")
     return Lost(f"IMAP {where}: an answer that cannot be read while {doing} ({type(exc).__name__})")

@@ -17,6 +17,7 @@ from typing import Any
 
 from imapclient import IMAPClient
 
+_BARE = re.compile(rb"\S+ (?:OK|NO|BAD) ?\r\n\Z")
 _LITERAL = re.compile(rb"\{(\d+)\}\r?\n\Z")
 
 QUIET = 8 * 2**20
@@ -86,7 +87,12 @@ class Wire(imaplib.IMAP4):
         return super().read(size)
 
     def readline(self) -> bytes:
-        line = super().readline()
+        try:
+            line = super().readline()
+        except self.error as exc:
+            raise TooMuch(str(exc)) from exc
+        if _BARE.match(line):  # imaplib hangs up on a server that says OK and nothing else
+            line = line.rstrip() + b" (no text)\r\n"
         literal = _LITERAL.search(line[-24:])
         # The literal is charged when it is read; here it is only looked at, before anybody allocates for it.
         self._spend(len(line), ahead=int(literal[1]) if literal else 0)

@@ -22,9 +22,9 @@ from .conftest import World, ids, mail
 from .liar import Liar
 
 NEW = FirstRun(history=None, everything_is_new=True)
-CUTS = int(os.environ.get("AGENTMAIL_TEST_CUTS", "1500"))
+CUTS = int(os.environ.get("AGENTMAIL_TEST_CUTS", "150"))
 """Points over the suite, both directions; more of them for a night."""
-KILLS = int(os.environ.get("AGENTMAIL_TEST_KILLS", "20"))
+KILLS = int(os.environ.get("AGENTMAIL_TEST_KILLS", "5"))
 
 
 async def _session(store: ThreadStore, account: object) -> int:

@@ -158,7 +158,7 @@ async def attachment_of(tx: Tx, id: str) -> Attachment:  # noqa: A002
     parts = parse(await raw_of(tx, f"m{row.message}")).attachments
     if row.position >= len(parts):
         raise NotFound(f"attachment {id}: its message m{row.message} does not hold it any more")
-    return parts[row.position].model_copy(update={"id": id})
+    return parts[int(row.position)].model_copy(update={"id": id})
 
 
 async def page_of_threads(

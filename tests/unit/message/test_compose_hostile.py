@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmail.errors import BadInput
+from agentmail.message.characters import clean
 from agentmail.message.compose import forward, new, reply
 from agentmail.message.models import Address, Attachment, Draft, Message
 from agentmail.message.parse import parse
@@ -170,7 +171,7 @@ def _readers_agree(wire: strict.Part, raw: bytes) -> None:
     modern = email.message_from_bytes(raw, policy=email.policy.default)
     assert not modern.defects
     ours = parse(raw)
-    assert not ours.defects
+    assert set(ours.defects) <= {"unseen-characters"}  # which a quoted text may have brought along
     subject = strict.decoded(wire["Subject"])
     assert subject == ours.subject
     assert " ".join(subject.split()) == " ".join(str(modern["Subject"]).split())
@@ -198,11 +199,12 @@ _ATOM = st.text("abcdefghijklmnopqrstuvwxyz0123456789.-_+=", min_size=1, max_siz
 )
 _IDS = st.builds("<{}@{}.example>".format, _ATOM, st.from_regex(r"[a-z]{1,20}", fullmatch=True))
 _EMAILS = st.builds("{}@{}.example".format, _ATOM, st.from_regex(r"[a-z]{1,20}", fullmatch=True))
-# Quotes are left out: our parser takes them off the ends of a name, as Outlook puts them there.
+# Our parser takes quotes off the ends of a name, as Outlook puts them there, and what nobody sees out of it.
 _PERSON = st.text(
     st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp"), blacklist_characters="\"'\\"), max_size=80
 )
-_PEOPLE = st.builds(Address, name=_PERSON.map(lambda name: " ".join(name.split())), email=_EMAILS)
+_SEEN = _PERSON.map(lambda name: " ".join(name.split())).filter(lambda name: clean(name) == (name, 0))
+_PEOPLE = st.builds(Address, name=_SEEN, email=_EMAILS)
 _NAMES = st.from_regex(r"[a-zA-Z0-9äöü一-龥][a-zA-Z0-9äöü一-龥 ]{0,40}[a-z]\.(pdf|txt|png)", fullmatch=True)
 _FILES = st.lists(st.builds(Attachment, name=_NAMES, content=st.binary(max_size=200)), max_size=3)
 

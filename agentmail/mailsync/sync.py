@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ..errors import AuthenticationFailed, MailboxError, NotFound, ServerError, Throttled, Unreachable
-from ..imap import IDS, ImapConnection, Lost, NoSuchMailbox
+from ..imap import IDS, IdleRefused, ImapConnection, Lost, NoSuchMailbox
 from ..message.identifiers import find_ids
 from ..settings import Account
 from ..store import Filed, ThreadStore, Tx, positions
@@ -22,6 +22,8 @@ from .roles import ROLES, mailbox_for
 
 REOPENED = 40
 """Connections that one pass may use up. Finding one poisonous message among 200 costs 16."""
+REIDLE = 540.0
+"""Seconds after which an IDLE is ended, whatever the server said (a NAT forgets; RFC 2177 allows 29 min)."""
 PARK_AFTER, PARKED = 3, 6 * 3600.0
 """A mailbox that cannot be opened so often in a row is left alone for so many seconds."""
 
@@ -119,6 +121,57 @@ class MailSync:
             result = await one.run_on_news()
             return result.filed if result is not None else None
 
+    async def wait(self, seconds: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> bool:
+        """Wait for news from the server, at most `seconds`; whether there was some. A poll says what.
+
+        It idles where the server can, and only sleeps where not. `sleep` is the caller's, so that tests need none.
+
+        Raises:
+            ServerError: the connection was lost, and what `poll` raises.
+        """
+        async with self._turn:
+            await self._begin()
+            connection = await self.connection()
+            if not await self.is_current(connection):
+                return True
+            try:
+                await connection.start_idle()
+                idles = True
+            except IdleRefused:
+                idles = False
+        if not idles:
+            await sleep(seconds)
+            return False
+        news = False
+
+        async def idle() -> None:
+            nonlocal news
+            news = await connection.wait_idle(REIDLE)
+            timer.cancel()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                timer = group.create_task(_slept(sleep, min(seconds, REIDLE)))
+                waiting = group.create_task(idle())
+                timer.add_done_callback(lambda _: waiting.cancel())
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return await connection.stop_idle() or news
+
+    async def check(self) -> frozenset[str]:
+        """Log in, even where a refused login would be waited out, and open the mailbox; the server's capabilities.
+
+        Raises:
+            ServerError: what is wrong, and what to do.
+        """
+        async with self._turn:
+            await self._begin()
+            if self._connection is None or not self._connection.usable:
+                self._connection = await self.open(force=True)
+            connection = await self.connection()
+            await connection.examine(self.account.mailbox)
+            return connection.capabilities
+
     async def is_current(self, connection: ImapConnection) -> bool:
         """Open the INBOX on this connection; whether all that is there now was seen by the last poll."""
         seen = await connection.examine(self.account.mailbox)
@@ -157,7 +210,8 @@ class MailSync:
         progress = self.progress
         one = MailboxPass(
             place, self.store, self.connection, now=self.clock, first=self.first_run, epoch=epoch, limit=limit,
-            thorough=thorough, progress=(lambda done, of: progress(place.mailbox, done, of)) if progress is not None else None,
+            thorough=thorough,
+            progress=(lambda done, of: progress(place.mailbox, done, of)) if progress is not None else None,
         )  # fmt: skip
         try:
             result = await one.run()
@@ -216,7 +270,7 @@ class MailSync:
         self._connection = await self.open()
         return self._connection
 
-    async def open(self) -> ImapConnection:
+    async def open(self, *, force: bool = False) -> ImapConnection:
         """A new connection, if the account's state allows one; its end is the caller's."""
         await self.store.open()
         key = self.account.key
@@ -224,7 +278,8 @@ class MailSync:
         now = self.clock().timestamp()
         async with self.store.reading() as tx:
             known = await positions.connectivity(tx, key)
-        if (refusal := pacing.refusal(known, secret=secret, now=now, account=key)) is not None:
+        refusal = pacing.refusal(known, secret=secret, now=now, account=key)
+        if refusal is not None and not force:
             raise refusal
         try:
             connection = await self._login()
@@ -423,3 +478,7 @@ class MailSync:
             if self._turn.locked():
                 connection.kill()
             await connection.close()
+
+
+async def _slept(sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:
+    await sleep(seconds)

@@ -23,12 +23,10 @@ from ..store import Filed
 from ..store.positions import LostLease
 from .leases import Leases, leases_of
 from .pacing import Backoff
-from .sync import MailSync
+from .sync import REIDLE, MailSync
 
 Told = Callable[[list[Filed]], Awaitable[None] | None]
 
-REIDLE = 540.0
-"""Seconds after which an IDLE is ended and the mailbox polled, whatever the server said (RFC 2177 allows 29 min)."""
 WITHOUT_IDLE = 30.0
 """Seconds between two polls of a server that cannot IDLE."""
 

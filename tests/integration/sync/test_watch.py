@@ -142,3 +142,17 @@ async def test_a_stale_epoch_writes_nothing(world: World) -> None:
     except Exception as exc:
         assert "another process" in str(exc)
     assert [] == await world.stored()
+
+
+async def test_waiting_ends_with_news_or_with_its_time(world: World) -> None:
+    sync = world.sync()
+    assert "IDLE" in await sync.check()
+    await sync.poll()
+    assert not await sync.wait(0.05)
+    waiting = asyncio.ensure_future(sync.wait(SECONDS))
+    await until(lambda: idles(sync))
+    world.deliver(1)
+    assert await waiting
+    assert 1 == len(await sync.poll())
+    world.deliver(2)
+    assert await sync.wait(SECONDS), "what came before the wait is news too"

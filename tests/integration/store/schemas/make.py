@@ -1,6 +1,7 @@
 """Keep what this version writes, for the versions after it: `python -m tests.integration.store.schemas.make`.
 
-Run it when the schema changed and is about to be released. It never touches a dump that exists.
+Run it when the schema changed and is about to be released; an older revision may be named. It never touches a dump
+that exists.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from agentmail.store import Arrival, Location, ThreadStore, schema
+from agentmail.store.database import Database
 
 from ....unit.threads.worlds import US, message
 
@@ -56,20 +58,36 @@ async def told(store: ThreadStore) -> dict[str, Any]:
     return found
 
 
-async def main() -> None:
-    target = HERE / f"{schema.revisions()[-1]}.sql"
+async def main(revision: str) -> None:
+    target = HERE / f"{revision}.sql"
     if target.exists():
         sys.exit(f"{target} exists; a dump is never changed")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "store.db"
-        async with ThreadStore(f"sqlite:///{file}") as store:
+        today, then = Path(folder) / "today.db", Path(folder) / "then.db"
+        async with ThreadStore(f"sqlite:///{today}") as store:
             await write(store)
-            print(await told(store))
-        connection = sqlite3.connect(file)
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        target.write_text("\n".join(connection.iterdump()), "utf-8")
-        connection.close()
+            assert await told(store) == STORY
+        old = Database(f"sqlite:///{then}")
+        await old.run(lambda tx: tx.run_sync(schema.migrate, revision))
+        await old.close()
+        target.write_text(_moved(today, then), "utf-8")
+
+
+def _moved(today: Path, then: Path) -> str:
+    """The story in the tables of an older schema, as SQL."""
+    connection = sqlite3.connect(then)
+    connection.execute("ATTACH DATABASE ? AS today", (str(today),))
+    tables = [n for (n,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
+    for table in tables:
+        if table != "alembic_version" and not table.startswith("sqlite_"):
+            columns = ", ".join(f'"{row[1]}"' for row in connection.execute(f'PRAGMA main.table_info("{table}")'))
+            connection.execute(f'INSERT INTO main."{table}" ({columns}) SELECT {columns} FROM today."{table}"')
+    connection.commit()
+    connection.execute("DETACH DATABASE today")
+    dump = "\n".join(connection.iterdump())
+    connection.close()
+    return dump + "\n"
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else schema.revisions()[-1]))

@@ -169,18 +169,20 @@ def die_at(job: Job) -> None:
         Imap.file_sent = appended  # type: ignore[method-assign]
 
 
-def run(job: Job) -> None:
-    """The body of the process."""
+def run(job: Job, ready: Any = None) -> None:
+    """The body of the process; `ready` is set once it works."""
     if job.skew:
         real = time.time
         time.time = lambda: real() + job.skew
     die_at(job)
-    asyncio.run(work(job))
+    asyncio.run(work(job, ready))
 
 
-async def work(job: Job) -> None:
+async def work(job: Job, ready: Any) -> None:
     account = job.account()
     async with ThreadStore(job.url) as store:
+        if ready is not None:
+            ready.set()
         box = Outbox(
             account, store, Submitter(account, connections=2), evidence=Imap(job) if job.evidence else None,
             lease=job.lease, looks=job.looks, self_copy=True,

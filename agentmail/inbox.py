@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .errors import BadInput, NotFound, StaleThread
-from .mailsync import MailSync
+from .mailsync import FirstRun, Health, MailSync
 from .message import compose
 from .message.models import Address, Attachment, Draft, Message, Outgoing
 from .outbox import Outbox
@@ -56,6 +56,8 @@ class Inbox(Teamwork):
         agent: str = "agent",
         policy: Policy | None = None,
         routes: Sequence[Route | Choice] = (),
+        first_run: FirstRun | None = None,
+        mailboxes: Sequence[str] = ("inbox", "sent"),
         clock: Callable[[], datetime] = system_clock,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -65,6 +67,8 @@ class Inbox(Teamwork):
             agent: The name to read, claim and send under. Processes with the same name share the work.
             policy: What may leave; see `Policy`.
             routes: Which agent a new thread goes to; without any, whoever asks first.
+            first_run: What becomes of the mail that is there already; by default the newest 50 messages are history.
+            mailboxes: Roles (`inbox`, `sent`, `junk`, `archive`, `all`) or names to read.
             clock, sleep: The time; tests give their own.
         """
         if not agent or not agent.isprintable():
@@ -82,21 +86,31 @@ class Inbox(Teamwork):
         # The system's clock is nobody's in particular: then leases go by the database's, which all workers share.
         own_clock = None if clock is system_clock else clock
         self.store = ThreadStore(store, clock=own_clock) if isinstance(store, str) else store
-        self._sync = MailSync(account, self.store, clock=clock)
+        self._sync = MailSync(account, self.store, clock=clock, first_run=first_run, mailboxes=mailboxes)
         self._submitter = Submitter(account)
         self._outbox = Outbox(
             account, self.store, self._submitter, evidence=self._sync, policy=self.policy, clock=clock
         )
 
     @classmethod
-    def from_env(cls, *, policy: Policy | None = None, **given: Any) -> Self:
+    def from_env(
+        cls,
+        *,
+        policy: Policy | None = None,
+        routes: Sequence[Route | Choice] = (),
+        first_run: FirstRun | None = None,
+        **given: Any,
+    ) -> Self:
         """An Inbox from `AGENTMAIL_*`, `.env` and `agentmail.toml`; what is given as an argument wins.
 
         Raises:
             ConfigurationError: something is missing or wrong; it names the setting.
         """
         settings = Settings.load(**given)
-        return cls(settings.account(), store=settings.store, agent=settings.agent, policy=policy)
+        return cls(
+            settings.account(), store=settings.store, agent=settings.agent, policy=policy, routes=routes,
+            first_run=first_run,
+        )  # fmt: skip
 
     async def __aenter__(self) -> Self:
         await self.store.open()
@@ -150,7 +164,7 @@ class Inbox(Teamwork):
     async def sync(self) -> list[Filed]:
         """Poll once without handing anything over, and send what is due; what became of each message."""
         await self.store.open()
-        filed: list[Filed] = await self._sync.poll()
+        filed = await self._sync.poll()
         await self._outbox.deliver_due()
         return filed
 
@@ -303,11 +317,18 @@ class Inbox(Teamwork):
         """Messages of this account by words and operators: `invoice from:ana -draft "exact words"`."""
         return await self.store.search(query, limit=limit, after=after, account=self.account.key)
 
+    async def health(self) -> Health:
+        """How receiving stands: ok, waiting, throttled or needs_auth, and how far each mailbox has been read."""
+        await self.store.open()
+        return await self._sync.health()
+
     async def check_receiving(self) -> str:
         """Log in on the IMAP server and open the mailbox; what was found, in words. Reads nothing."""
         await self.store.open()
         capabilities = await self._sync.check()
-        return "logged in; " + ("tells of new mail at once (IDLE)" if "IDLE" in capabilities else "has to be polled")
+        mailboxes = ", ".join((await self._sync.mailboxes())[:12])
+        told = "tells of new mail at once (IDLE)" if "IDLE" in capabilities else "has to be polled"
+        return f"logged in; {told}; mailboxes: {mailboxes}"
 
     async def check_sending(self) -> str:
         """Log in on the SMTP server; what it offers, in words. Sends nothing."""
@@ -390,8 +411,8 @@ class Inbox(Teamwork):
                 return shown(earlier)  # this turn ran before: its answer stands, however it is worded now
             if newest > claim.newest:
                 raise StaleThread(
-                    f"m{newest} came into t{claim.thread} since this turn began: nothing was sent; finish the turn, and "
-                    "the thread comes back with it"
+                    f"m{newest} came into t{claim.thread} since this turn began: nothing was sent; finish the turn, "
+                    "and the thread comes back with it"
                 )
             return await self._outbox.enqueue(
                 tx, outgoing, kind="reply", answers=original, key=key, agent=claim.agent, again=again

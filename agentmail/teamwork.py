@@ -14,12 +14,14 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 
-from .errors import Bounced, HeldByOther, NoReply, ServerError, StoreError
+from .errors import Bounced, HeldByOther, NoReply, StoreError
+from .mailsync import MailSync, Pace, watch
 from .message.automated import FailedRecipient
 from .message.models import Message
+from .outbox import Outbox
 from .routing import Choice, Route, choose
 from .settings import Account
-from .store import Filed, ThreadStore, claims, log
+from .store import ThreadStore, claims, log
 from .store.changes import POLL, Changes
 from .store.claims import Claim
 from .store.database import Tx, database_now
@@ -28,10 +30,8 @@ from .turns import Sleep, Turn
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
-POLL_MAIL = 30.0
-"""Seconds between two looks into the mailbox while somebody waits."""
-FIRST_PAUSE, LONGEST_PAUSE = 2.0, 300.0
-"""Seconds to rest after a server failed: the first time, and at most."""
+STORE_PAUSE = 2.0
+"""Seconds to rest after the store failed."""
 
 
 class Teamwork:
@@ -41,15 +41,14 @@ class Teamwork:
     agent: str
     store: ThreadStore
     routes: Sequence[Route | Choice]
+    _sync: MailSync
+    _outbox: Outbox
     _clock: Callable[[], datetime]
     _sleep: Sleep
     _group: asyncio.TaskGroup | None
     _background: asyncio.Task[None] | None
     _waiters: defaultdict[str, set[asyncio.Event]]
     _busy: set[asyncio.Task[None] | None]
-
-    async def sync(self) -> list[Filed]:
-        raise NotImplementedError  # Inbox does
 
     # -- turns
 
@@ -280,6 +279,20 @@ class Teamwork:
                         return
                     await changes.wait(5.0)
 
+    async def last_event(self) -> int:
+        """The place of the newest event: pass it as `after` to see only what comes."""
+        await self.store.open()
+        if (found := await self._published(0)) and len(found) < 500:
+            return found[-1].seq
+        async with self.store.reading() as tx:
+            return await log.last_seq(tx)
+
+    async def watch(self, after: int = 0) -> AsyncIterator[log.Event]:
+        """Receive mail and send what is due, as long as the iteration goes on; what happens, as it happens."""
+        self._attend()
+        async for event in self.events(after):
+            yield event
+
     async def _published(self, after: int) -> list[log.Event]:
         async with self.store.reading() as tx:
             new = await log.unpublished(tx)
@@ -299,21 +312,11 @@ class Teamwork:
 
     async def _attending(self) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._receiving())
+            # Receives at once where the server tells (IDLE), in one process for each mailbox; errors of a server are
+            # waited out, and are to be seen in health().
+            group.create_task(watch(self._sync, pace=Pace(sleep=self._sleep)))
+            group.create_task(self._outbox.run())
             group.create_task(self._telling())
-
-    async def _receiving(self) -> None:
-        """Poll the mailbox. A server that fails is tried again, later each time; its state is in `health()`."""
-        pause = FIRST_PAUSE
-        while True:
-            try:
-                await self.sync()
-                pause = FIRST_PAUSE
-                await self._sleep(POLL_MAIL)
-            except (ServerError, StoreError) as exc:
-                logger.warning("%s: %s", self.account.key, exc)
-                await self._sleep(pause)
-                pause = min(pause * 1.5, LONGEST_PAUSE)
 
     async def _telling(self) -> None:
         """Wake the waiters of the threads that something happened in: one listener for all of them."""
@@ -333,7 +336,7 @@ class Teamwork:
                                 told.set()
             except StoreError as exc:
                 logger.warning("%s: %s", self.account.key, exc)
-                await self._sleep(FIRST_PAUSE)
+                await self._sleep(STORE_PAUSE)
 
 
 async def _cancel_when(

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ..errors import BadInput, ServerError
 from ..inbox import Inbox
+from ..mailsync import FirstRun
 from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
@@ -62,20 +63,41 @@ def check(store: Store = None) -> None:
 
 
 @app.command()
-def sync(store: Store = None, as_json: AsJson = False) -> None:
-    """Bring new mail into the store. Nothing is marked as read, nothing is sent."""
+def sync(
+    watch: Annotated[bool, typer.Option("--watch", help="Stay, and bring in what comes, until interrupted.")] = False,
+    history: Annotated[
+        int | None, typer.Option("--history", min=0, help="How many messages that are there to file at first sight.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="File all messages that are there, as history.")] = False,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring new mail into the store, and send what is due. Nothing is marked as read."""
+    first = FirstRun(history=None) if everything else FirstRun(history=history) if history is not None else None
 
     async def work() -> None:
-        async with inbox(store) as box:
+        async with Inbox.from_env(store=store, first_run=first) as box:
             filed = await box.sync()
             new = [f for f in filed if f.new]
-            threads = sorted({f.thread for f in filed})
             if as_json:
-                print(json.dumps({"messages": len(filed), "new": len(new), "threads": threads}))
+                print(json.dumps({"messages": len(filed), "new": len(new), "threads": sorted({f.thread for f in new})}))
             else:
-                out.print(f"{len(new)} new messages in {len(threads)} threads")
+                out.print(f"{len(new)} new messages in {len({f.thread for f in new})} threads")
+            if watch:
+                await follow(box, as_json=as_json)
 
     run(work)
+
+
+async def follow(box: Inbox, *, as_json: bool) -> None:
+    """Print what happens in the store, as it happens."""
+    seen = await box.last_event()
+    async for event in box.watch(after=seen):
+        if as_json:
+            print(event.model_dump_json(), flush=True)
+        else:
+            where = " ".join(x for x in (event.thread, event.message) if x)
+            out.print(Text(f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}"), soft_wrap=True)
 
 
 @app.command()

@@ -1,98 +1,207 @@
-"""Bytes to text, whatever charset a mail claims: only charsets that mail uses, and always an answer.
+"""Bytes to text by the charset that a sender claims, from an allow-list.
 
-Python's codec registry holds codecs that are not charsets (`hex`, `punycode`, `idna`, `undefined`): some raise, some
-take quadratic time. So a name is looked up in an allow-list, and nothing else ever reaches the registry.
+Python's codec registry also holds things that are no charsets of mail (`idna`, `punycode`, `hex`, `zip`,
+`unicode_escape`, `undefined`): some are quadratic, some raise what no caller expects. So a label is looked up here
+and nowhere else. Labels mean what browsers and mail programs take them for (the WHATWG supersets): `iso-8859-1` is
+read as windows-1252, `gb2312` as GB18030, `shift_jis` as cp932.
 """
 
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
-_NAMES = """
-utf-8 utf-16 utf-16le utf-16be utf-32 utf-7 us-ascii
-iso-8859-1 iso-8859-2 iso-8859-3 iso-8859-4 iso-8859-5 iso-8859-6 iso-8859-7 iso-8859-8 iso-8859-9 iso-8859-10
-iso-8859-11 iso-8859-13 iso-8859-14 iso-8859-15 iso-8859-16
-windows-1250 windows-1251 windows-1252 windows-1253 windows-1254 windows-1255 windows-1256 windows-1257 windows-1258
-koi8-r koi8-u koi8-t iso-2022-jp iso-2022-jp-1 iso-2022-jp-2 iso-2022-jp-3 iso-2022-jp-ext iso-2022-kr shift_jis euc-jp
-euc-kr johab gb2312 gbk gb18030 hz big5 big5-hkscs tis-620 cp437 cp850 cp852 cp855 cp858 cp862 cp866 cp874 cp932 cp949
-cp950 macintosh mac-cyrillic ptcp154 kz1048
-""".split()
-# What mail says and what it means: the supersets that the WHATWG encoding standard and every client use.
-_MEANS = {
-    "us-ascii": "windows-1252", "iso-8859-1": "windows-1252", "latin1": "windows-1252", "latin-1": "windows-1252",
-    "ascii": "windows-1252", "ansi_x3.4-1968": "windows-1252", "iso-ir-100": "windows-1252", "l1": "windows-1252",
-    "iso-8859-9": "windows-1254", "iso-8859-11": "cp874", "tis-620": "cp874", "windows-874": "cp874",
-    "gb2312": "gb18030", "gbk": "gb18030", "gb_2312-80": "gb18030", "cp936": "gb18030", "ms936": "gb18030",
-    "x-gbk": "gb18030", "gb18030": "gb18030", "big5": "big5-hkscs", "x-big5": "big5-hkscs",
-    "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "ksc5601": "cp949", "ks_c_5601": "cp949", "korean": "cp949",
-    "windows-949": "cp949", "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932",
-    "windows-31j": "cp932", "ms_kanji": "cp932", "iso-2022-jp": "iso-2022-jp-ext",
-    "utf8": "utf-8", "unicode-1-1-utf-8": "utf-8",
-    "utf-8-sig": "utf-8", "utf8mb4": "utf-8", "unicode": "utf-16", "cp1250": "windows-1250", "cp1251": "windows-1251",
-    "cp1252": "windows-1252", "cp1253": "windows-1253", "cp1254": "windows-1254", "cp1255": "windows-1255",
-    "cp1256": "windows-1256", "cp1257": "windows-1257", "cp1258": "windows-1258", "x-cp1251": "windows-1251",
-    "x-mac-roman": "macintosh", "iso-8859-8-i": "iso-8859-8", "iso-8859-8-e": "iso-8859-8",
-    "iso-8859-6-i": "iso-8859-6",
-    "eucjp": "euc-jp", "x-euc-jp": "euc-jp", "euckr": "euc-kr", "koi8": "koi8-r", "koi8r": "koi8-r", "ibm866": "cp866",
-    "dos-866": "cp866", "ibm437": "cp437", "ibm850": "cp850", "hz-gb-2312": "hz", "x-user-defined": "windows-1252",
-    "8bit": "windows-1252", "iso-8859-1-windows-3.1-latin-1": "windows-1252",
-}  # fmt: skip
-_CODEC = {"macintosh": "mac-roman", "windows-874": "cp874"}
-_KNOWN: dict[str, str] = {}
-for _name in [*_NAMES, *_MEANS]:
-    _meant = _MEANS.get(_name, _name)
-    _KNOWN[_name] = _CODEC.get(_meant, _meant)
-    _KNOWN.setdefault(_name.replace("_", "-"), _KNOWN[_name])
+_TABLE = """
+utf_8: utf-8 utf8 unicode-1-1-utf-8 utf-8n cp65001 65001 utf_8 utf8mb4 x-utf-8
+utf_7: utf-7 utf7 unicode-1-1-utf-7 x-unicode-2-0-utf-7
+utf_16: utf-16 utf16 unicode ucs-2 iso-10646-ucs-2
+utf_16_le: utf-16le
+utf_16_be: utf-16be unicodefffe
+utf_32: utf-32 utf32 ucs-4
+utf_32_le: utf-32le
+utf_32_be: utf-32be
+ascii: us-ascii ascii ansi_x3.4-1968 iso646-us 646 us usascii ascii-us iso-ir-6 x-us-ascii
+cp1252: iso-8859-1 iso8859-1 iso_8859-1 latin1 latin-1 l1 8859_1 windows-1252 cp1252 cp-1252 x-cp1252 win-1252 ansi
+cp1252: iso88591 iso-8859-1-windows-3.1-latin-1 ibm819 cp819 en_us iso-8859 iso8859_1 8859-1 iso-latin-1
+cp1250: windows-1250 cp1250 cp-1250 x-cp1250 win-1250
+cp1251: windows-1251 cp1251 cp-1251 x-cp1251 win-1251 win1251 ansi-1251
+cp1253: windows-1253 cp1253 x-cp1253
+cp1254: windows-1254 cp1254 x-cp1254 iso-8859-9 iso8859-9 latin5 l5
+cp1255: windows-1255 cp1255 x-cp1255
+cp1256: windows-1256 cp1256 x-cp1256
+cp1257: windows-1257 cp1257 x-cp1257
+cp1258: windows-1258 cp1258 x-cp1258
+iso8859_2: iso-8859-2 iso8859-2 latin2 l2
+iso8859_3: iso-8859-3 iso8859-3 latin3
+iso8859_4: iso-8859-4 iso8859-4 latin4
+iso8859_5: iso-8859-5 iso8859-5 cyrillic
+iso8859_6: iso-8859-6 iso8859-6 iso-8859-6-i iso-8859-6-e arabic
+iso8859_7: iso-8859-7 iso8859-7 greek
+iso8859_8: iso-8859-8 iso8859-8 iso-8859-8-i iso-8859-8-e hebrew logical visual
+iso8859_10: iso-8859-10 iso8859-10 latin6
+cp874: iso-8859-11 iso8859-11 tis-620 tis620 windows-874 cp874 x-windows-874 dos-874
+iso8859_13: iso-8859-13 iso8859-13
+iso8859_14: iso-8859-14 iso8859-14
+iso8859_15: iso-8859-15 iso8859-15 latin9 latin-9 l9
+iso8859_16: iso-8859-16 iso8859-16
+koi8_r: koi8-r koi8r koi8 koi cskoi8r
+koi8_u: koi8-u koi8u koi8-ru
+mac_roman: macintosh mac macroman x-mac-roman
+mac_cyrillic: x-mac-cyrillic x-mac-ukrainian
+mac_latin2: x-mac-ce x-mac-centraleurroman
+cp437: ibm437 cp437 437
+cp850: ibm850 cp850 850
+cp852: ibm852 cp852 852
+cp855: ibm855 cp855
+cp858: ibm858 cp858
+cp862: ibm862 cp862 dos-862
+cp866: ibm866 cp866 866 csibm866
+gb18030: gb18030 gb2312 gbk gb_2312-80 x-gbk cp936 936 ms936 windows-936 csgb2312 euc-cn euccn x-euc-cn
+gb18030: gb2312-80 gb-2312
+hz: hz-gb-2312 hz
+big5hkscs: big5-hkscs big5hkscs
+cp950: big5 big-5 cn-big5 x-x-big5 cp950 950 ms950 windows-950 csbig5
+cp932: shift_jis shift-jis sjis x-sjis ms_kanji cp932 windows-31j csshiftjis ms932 shiftjis windows-932
+euc_jp: euc-jp eucjp x-euc-jp x-euc-jp-ms cseucpkdfmtjapanese eucjp-ms
+iso2022_jp: iso-2022-jp iso2022-jp csiso2022jp cp50220 cp50221 cp50222 iso-2022-jp-1 iso-2022-jp-2 iso-2022-jp-3
+iso2022_kr: iso-2022-kr csiso2022kr
+cp949: ks_c_5601-1987 ks_c_5601 ksc5601 ksc_5601 korean euc-kr euckr cp949 949 ms949 windows-949 uhc cseuckr
+cp949: ks_c_5601-1989
+johab: johab
+"""
+_CODECS: dict[str, str] = {
+    label: codec
+    for codec, labels in (line.split(":") for line in _TABLE.split("\n") if line)
+    for label in labels.split()
+}
+_META = re.compile(rb"<meta[^>]{1,300}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
+_ESCAPE = re.compile(rb"\x1b(\$@|\$B|\$\(D|\(B|\(J|\(I)")
 
-_JUNK = re.compile(r"[\s\"'<>;,=]+")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+class Decoded(NamedTuple):
+    """Text, and what had to be done for it."""
+
+    text: str
+    defect: str | None = None
+    """`unknown-charset`: no such charset in mail; `bad-charset`: the bytes are not of the charset they claim."""
 
 
-def codec_of(charset: str) -> str | None:
-    """The Python codec of a charset name as mail writes it, or None when mail has no such charset."""
-    if len(charset) > 60:
-        return None
-    name = _JUNK.sub("", charset).lower().partition("*")[0]  # RFC 2231 5: charset*language
-    found = _KNOWN.get(name) or _KNOWN.get(name.replace("_", "-"))
-    if found is None and (match := re.fullmatch(r"iso-?8859-?(\d{1,2})", name.replace("_", "-"))):
-        found = _KNOWN.get(f"iso-8859-{int(match[1])}")
+def codec_of(label: str) -> str | None:
+    """The Python codec for a charset label; None when mail has no such charset."""
+    found = _CODECS.get(label)
+    if found is None:
+        found = _CODECS.get(label.strip(" \t\"'").lower()[:64])
     return found
 
 
-def decode(data: bytes, charset: str | None) -> tuple[str, str | None]:
-    """The text of `data`, and what was wrong with it: None, `unknown-charset` or `bad-charset`.
+def decode(data: bytes, label: str | None) -> Decoded:
+    """The text of `data`. Every byte string gives some text; nothing raises.
 
-    Text without a charset, or with a wrong one, is UTF-8 when it decodes as UTF-8, and Windows-1252 otherwise.
-    Every character of the result can be stored and printed as UTF-8; NUL is dropped.
+    Without a label, and with a wrong one, UTF-8 is tried first: few other texts happen to be valid UTF-8.
     """
-    codec = codec_of(charset) if charset else None
-    defect = None if codec or not charset else "unknown-charset"
-    if codec in {None, "windows-1252"}:
+    if not label:
+        return Decoded(*_guess(data))
+    codec = codec_of(label)
+    if codec is None:
+        return Decoded(_guess(data)[0], "unknown-charset")
+    if codec in {"utf_8", "ascii"}:
         try:
-            text = data.decode("utf-8")
-            if defect is None and codec == "windows-1252" and not data.isascii():
-                defect = None  # a mail that says Latin-1 and sends UTF-8: what every client shows
+            return Decoded(data.decode("utf-8"))
         except UnicodeDecodeError:
-            text = data.decode("windows-1252", "replace")
-            if charset is None:
-                defect = "no-charset"
-    else:
-        assert codec is not None
+            return Decoded(_broken_utf8(data), "bad-charset")
+    try:
+        return Decoded(data.decode(codec))
+    except UnicodeDecodeError:
+        pass
+    if codec == "cp1252":
+        return Decoded(_cp1252(data))
+    if codec == "iso2022_jp":
+        return _jis(data)
+    if codec in ("gb18030", "cp949", "cp950", "big5hkscs", "euc_jp", "cp932"):
+        # A text in UTF-8 under the label of a reply's quoted ancestor is common; the other way round is not.
         try:
-            text = data.decode(codec)
+            return Decoded(data.decode("utf-8"), "bad-charset")
         except UnicodeDecodeError:
-            try:
-                text = data.decode("utf-8")
-            except UnicodeDecodeError:
-                text = data.decode(codec, "replace")
-            defect = "bad-charset"
-        if codec.startswith("utf") and text.startswith("\ufeff"):
-            text = text[1:]
-    return storable(text), defect
+            pass
+    return Decoded(data.decode(codec, "replace"), "bad-charset")
 
 
-def storable(text: str) -> str:
-    """The text without what no database stores: NUL is dropped, a lone surrogate becomes U+FFFD."""
-    if text.isascii() and "\x00" not in text:
-        return text
-    return _UNSTORABLE.sub(lambda m: "" if m[0] == "\x00" else "\ufffd", text)
+def charset_in_html(data: bytes) -> str | None:
+    """The charset that the HTML itself names, for a part whose header names none."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    match = _META.search(data, 0, 2_048)
+    if match is None:
+        return None
+    label = match[1].decode("ascii").lower()
+    return None if label.startswith("utf-16") else label  # it could be read, so it is not UTF-16 (WHATWG)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _guess(data: bytes) -> tuple[str, str | None]:
+    try:
+        return data.decode("utf-8"), None
+    except UnicodeDecodeError:
+        return _cp1252(data), "no-charset"
+
+
+def _broken_utf8(data: bytes) -> str:
+    """UTF-8 where it is nearly UTF-8 (cut inside a letter, some junk), windows-1252 where it is not at all."""
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    high = len(data) - len(data.translate(None, bytes(range(0x80, 0x100))))
+    return text if bad * 4 <= high else _cp1252(data)
+
+
+def _cp1252(data: bytes) -> str:
+    """windows-1252 as browsers read it: the five holes are the C1 controls of Latin-1."""
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError:
+        return data.decode("latin-1").translate(_C1)
+
+
+_C1 = {code: bytes([code]).decode("cp1252", "ignore") or chr(code) for code in range(0x80, 0xA0)}
+
+
+def _jis(data: bytes) -> Decoded:
+    """ISO-2022-JP as Windows writes it: NEC's special characters and half-width kana, which Python's codec refuses.
+
+    Between its escapes it is JIS X 0208 by row and cell, which cp932 holds too, with those additions.
+    """
+    out: list[str] = []
+    mode = b"(B"
+    position = 0
+    bad = False
+    for match in _ESCAPE.finditer(data):
+        text, ok = _jis_run(data[position : match.start()], mode)
+        out.append(text)
+        bad |= not ok
+        mode, position = match[1], match.end()
+    text, ok = _jis_run(data[position:], mode)
+    out.append(text)
+    return Decoded("".join(out), None if ok and not bad else "bad-charset")
+
+
+def _jis_run(run: bytes, mode: bytes) -> tuple[str, bool]:
+    if not run:
+        return "", True
+    if mode in (b"$@", b"$B"):
+        pairs = bytearray()
+        for row, cell in zip(run[::2], run[1::2], strict=False):
+            if not (0x21 <= row <= 0x7E and 0x21 <= cell <= 0x7E):
+                return run.decode("ascii", "replace"), False
+            lead = ((row + 1) >> 1) + (0x70 if row < 0x5F else 0xB0)
+            pairs += bytes((lead, cell + (0x7E if row % 2 == 0 else 0x1F if cell < 0x60 else 0x20)))
+        text = pairs.decode("cp932", "replace")
+        return text, len(run) % 2 == 0 and "\ufffd" not in text
+    if mode == b"(I":
+        return bytes(byte | 0x80 for byte in run).decode("cp932", "replace"), True
+    if mode == b"$(D":
+        text = (b"\x1b$(D" + run).decode("iso2022_jp_2", "replace")
+        return text, "\ufffd" not in text
+    if run.isascii():
+        return run.decode("ascii"), True
+    return run.decode("cp932", "replace"), False

@@ -1,38 +1,54 @@
-"""The Date header: aware UTC, or None. A date that cannot be read is unknown, and never 1900."""
+"""The Date header: aware UTC, or None. A date that cannot be read is unknown, never today and never 1900."""
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_tz
 
 _MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _FAST = re.compile(
-    r"\s*(?:[A-Za-z]{3},\s*)?(\d{1,2})\s+([A-Za-z]{3})\s+(\d{4})\s+(\d\d):(\d\d)(?::(\d\d))?\s+([+-])(\d\d)(\d\d)\b"
+    r"\s*(?:[A-Za-z]{3},\s*)?(\d{1,2})\s+([A-Za-z]{3})\s+(\d{4})\s+(\d\d):(\d\d)(?::(\d\d))?\s+([+-])(\d\d)(\d\d)(?!\d)",
+    re.ASCII,
 )
+_ISO = re.compile(r"\s*(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?\s*(Z|[+-]\d\d:?\d\d)?\s*", re.ASCII)
 MAX_LENGTH = 200
 
 
 def read_date(value: str) -> datetime | None:
-    """RFC 5322 3.3, the obsolete forms of 4.3 too; None when it cannot be read."""
-    match = _FAST.match(value)
+    """RFC 5322 3.3 and the obsolete forms of 4.3, asctime and ISO 8601; None when it cannot be read.
+
+    A zone that is missing or unknown means UTC (RFC 5322 4.3). A leap second is shown as second 59.
+    """
     try:
+        match = _FAST.match(value)
         if match is not None:
-            day, month, year, hour, minute, second, sign, zone_hours, zone_minutes = match.groups()
-            offset = timedelta(hours=int(zone_hours), minutes=int(zone_minutes))
-            if offset >= timedelta(hours=24):
+            day, month, year, hour, minute, second, sign, hours, minutes = match.groups()
+            offset = int(hours) * 60 + int(minutes)
+            if offset >= 1_440:
                 return None
-            return datetime(
-                int(year), _MONTHS[month.lower()], int(day), int(hour), int(minute), min(int(second or 0), 59),
-                tzinfo=timezone(offset if sign == "+" else -offset),
-            ).astimezone(UTC)  # fmt: skip
-        parsed = parsedate_tz(value[:MAX_LENGTH])
+            seconds = 0 if second is None else int(second)
+            moment = datetime(
+                int(year), _MONTHS[month.lower()], int(day), int(hour), int(minute), 59 if seconds == 60 else seconds,
+                tzinfo=UTC,
+            )  # fmt: skip
+            if offset:
+                moment = moment - timedelta(minutes=offset) if sign == "+" else moment + timedelta(minutes=offset)
+            return moment
+        value = value[:MAX_LENGTH]
+        iso = _ISO.fullmatch(value)
+        if iso is not None:
+            zone = (iso[3] or "Z").replace("Z", "+00:00")
+            return datetime.fromisoformat(f"{iso[1]}T{iso[2]}{zone}").astimezone(UTC)
+        # Digits of other scripts mean nothing here, and int() would read them.
+        parsed = parsedate_tz(value) if value.isascii() else None
         if parsed is None:
             return None
         year_, month_, day_, hour_, minute_, second_ = parsed[:6]
-        zone = timedelta(seconds=parsed[9] or 0)
-        if abs(zone) >= timedelta(hours=24):
+        shift = parsed[9] or 0
+        if abs(shift) >= 86_400:
             return None
-        return datetime(year_, month_, day_, hour_, minute_, min(second_, 59), tzinfo=timezone(zone)).astimezone(UTC)
+        moment = datetime(year_, month_, day_, hour_, minute_, 59 if second_ == 60 else second_, tzinfo=UTC)
+        return moment - timedelta(seconds=shift)
     except (ValueError, KeyError, OverflowError, IndexError, TypeError, AttributeError):
         return None

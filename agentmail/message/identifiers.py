@@ -1,7 +1,7 @@
-"""Message-IDs: reading them out of header values, the form to compare by, making new ones.
+"""Message-IDs: read them out of headers as people really write them, compare them, make new ones.
 
-Ids are strings with their angle brackets everywhere: `"<a@b>"`. What real mail puts into these headers (phrases,
-addresses, "y", ids broken by folding, ids encoded by RFC 2047) is described in docs/explanation/message-ids.md.
+An id is a string with its angle brackets, `"<a@b>"`. It is opaque (RFC 5322 3.6.4): two ids are the same when
+`normalise` says the same of both, and case counts (RFC 5256 2.2).
 """
 
 from __future__ import annotations
@@ -10,185 +10,254 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
+from ..errors import BadInput
 from .words import decode_words
 
-Kind = Literal["own", "in-reply-to", "references"]
-
 MAX_IDS = 100
-"""How many ids of one header are read; the newest of References are kept, and the first (RFC 5322 3.6.4 order)."""
-MAX_LENGTH = 2_000
-"""A longer "id" is no id. The longest seen in 144,069 real mails had 260 characters."""
+"""Of one header. What is more is left out in the middle: the first names the thread, the last ones the parents."""
 MISSING_DOMAIN = "missing.invalid"
 """Where we put the ids of messages that came without one (RFC 2606: `.invalid` never resolves)."""
+MAX_ID = 996
+"""Characters between the brackets. A longer one fits on no line of mail (RFC 5322 2.1.1), so no sender made it."""
+_MAX_VALUE = 65_536
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a header value held."""
+class Found(NamedTuple):
+    """The ids in a header value."""
 
     ids: tuple[str, ...] = ()
+    """With angle brackets, each once, in the order they stand, fit to be written into a header again."""
     bare: tuple[str, ...] = ()
-    """Tokens that look like ids and had no angle brackets; given brackets here.
+    """Tokens that look like ids but stood without brackets, given brackets here.
 
-    A gateway that forgets the brackets was behind 776 of the 11,424 mails of one list. In a reply header such a token
-    is only believed when a stored message owns it, since it may as well be an address.
+    Trap: in In-Reply-To and References they may be anything, so believe one only when a stored message owns it.
+    For kind `own` they are in `ids` as well.
     """
     cut: bool = False
-    """There were more than `MAX_IDS`."""
+    """True when there were more than MAX_IDS."""
 
 
-_SIMPLE = re.compile(r"\s*<([^\s<>()\"\\]+)>\s*\Z")
-_BARE = re.compile(r"[^\s<>@,;]+@[^\s<>@,;]+\Z")
-_INNERMOST = re.compile(r"<([^<>]*)>")
-_QUOTED_ID = re.compile(r'<\s*"((?:[^"\\]|\\.)*)"\s*@\s*([^<>\s]+)\s*>')
-_SPACE = re.compile(r"\s+")
-_CFWS = re.compile(r"(?:(?<=\s)|\A)\([^()]*\)(?=\s|\Z)")
+_CLEAN = re.compile(r"\s*(?:<[^\s<>()\"\\,@:;\x00-\x1f\x7f-\x9f]+@[^\s<>()\"\\,@:;\x00-\x1f\x7f-\x9f]+>[\s,]*)+")
+_ANGLE = re.compile(r"<\s*\"(?:[^\"\\<]|\\.)*\"\s*@[^<>]*>|<[^<>]*>")
+_SIMPLE = re.compile(r"<[^<>]*>")
+_UNSAFE = re.compile("[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]+")
+_INNER_COMMENT = re.compile(r"(?:^|(?<=\s))\([^()<>]*\)(?=\s|$)")
+_QUOTED = re.compile(r"\"((?:[^\"\\]|\\.)*)\"@(.*)", re.DOTALL)
+_ATEXT = re.compile(r"[^\s<>()\"\\,:;@\[\]\x00-\x1f\x7f-\x9f]+")
+_BARE = re.compile(r"[^\s<>@()\"\[\]]+@[^\s<>@()\"\[\]]+")
+_MARKS = re.compile(r"\\.|[()<>]", re.DOTALL)
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z._+-]{0,40}@[A-Za-z][A-Za-z0-9.-]*\.[A-Za-z]{2,}")
 
 
-def find_ids(value: str, kind: Kind) -> Found:
-    """Read the ids of a Message-ID, In-Reply-To or References value, in order, each once."""
-    simple = _SIMPLE.match(value)
-    if simple is not None:  # nine of ten values are exactly one id
-        return Found((f"<{simple[1]}>",)) if len(simple[1]) <= MAX_LENGTH else Found()
-    if "=?" in value:  # broken senders encode ids (RFC 2047 forbids it)
-        value = decode_words(value)
-    found = tuple(dict.fromkeys(_ids_in(value)))
-    bare: tuple[str, ...] = ()
-    if not found:
-        tokens = (t.strip(";") for t in re.split(r"[\s,]+", _without_comments(value)))
-        bare = tuple(dict.fromkeys(f"<{t}>" for t in tokens if len(t) <= MAX_LENGTH and _BARE.match(t)))
-    cut = len(found) > MAX_IDS
-    if cut:
-        found = (found[0], *found[-(MAX_IDS - 1) :]) if kind == "references" else found[:MAX_IDS]
-    return Found(found, bare[:MAX_IDS], cut)
+def find_ids(value: str, kind: Literal["own", "in-reply-to", "references"]) -> Found:
+    """The ids in the value of a Message-ID, In-Reply-To or References header. Never raises; linear.
 
-
-def _ids_in(value: str) -> list[str]:
-    """The innermost `<…>`: also right for `<<id>+HASH>`, and for an id whose `>` is missing before the next one."""
-    found: list[str] = []
-    if '"' in value:
-        # RFC 2822 allowed a quoted local part, which may hold ">" and spaces: <"507>0 8@09"@gmail.com>
-        found_at = [(m.start(), m.end(), _unquoted(m[1]) + "@" + m[2]) for m in _QUOTED_ID.finditer(value)]
-        position = 0
-        for start, end, inner in found_at:
-            found += _ids_in_plain(value[position:start])
-            found.append(f"<{inner}>")
-            position = end
-        return found + _ids_in_plain(value[position:])
-    return _ids_in_plain(value)
-
-
-def _ids_in_plain(value: str) -> list[str]:
-    found = []
-    for inner in _INNERMOST.findall(_without_comments(value) if "(" in value else value):
-        # RFC 5322 4.5.4: obsolete ids have comments between their parts. Folding by force breaks ids in the middle.
-        text = _SPACE.sub("", _CFWS.sub("", inner) if "(" in inner else inner)
-        if text and len(text) <= MAX_LENGTH:
-            found.append(f"<{text}>")
-    return found
-
-
-def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
-
-
-def _without_comments(value: str) -> str:
-    """Drop RFC 5322 comments, which may nest, but only outside of `<…>`, where parentheses are part of the id."""
-    if "(" not in value:
-        return value
-    out: list[str] = []
-    depth = 0
-    inside = False
-    for c in value:
-        if depth == 0 and c == "<":
-            inside = True
-        elif c == ">":
-            inside = False
-        if not inside and c == "(":
-            depth += 1
-        elif not inside and c == ")" and depth:
-            depth -= 1
+    Phrases and comments are skipped (RFC 5322 4.5.4). White space inside brackets is taken out: it came from folding.
+    Of nested brackets the innermost count. An id without "@" is found too, though it can only be trusted when a
+    stored message owns it. In In-Reply-To an address that follows a phrase ("Message from Ana <ana@x> of …") is left
+    out, since it names a person.
+    """
+    value = value[:_MAX_VALUE]
+    if _CLEAN.fullmatch(value):
+        return _found(_SIMPLE.findall(value))
+    if "=?" in value:
+        value = decode_words(value)  # CPython's own folding encodes long ids
+    if "(" in value:
+        value = _without_comments(value)
+    ids: list[str] = []
+    people: list[str] = []
+    phrase_end = 0
+    for match in _ANGLE.finditer(value):
+        found = _tidy(match[0][1:-1])
+        if found is None:
             continue
-        if depth == 0:
-            out.append(c)
-    # An unbalanced "(" is no comment: nothing after it may be lost.
-    return "".join(out) if depth == 0 else value
+        phrase = value[phrase_end : match.start()]
+        phrase_end = match.end()
+        if kind == "in-reply-to" and phrase.strip(" \t\r\n,") and _ADDRESS.fullmatch(found):
+            people.append(f"<{found}>")
+            continue
+        ids.append(f"<{found}>")
+    if len(people) > 1 and not ids:
+        ids = people[-1:]  # "Message from Ana <ana@x> of … <id@y>": the id comes last
+    if ids or "<" in value:
+        return _found(ids)
+    tokens = value.replace(",", " ").split()
+    if not tokens or not all(map(_BARE.fullmatch, tokens)):
+        return Found()
+    tidied = [f"<{found}>" for token in tokens if (found := _tidy(token))]
+    bare = _found(tidied)
+    return Found(bare.ids if kind == "own" else (), bare.ids, bare.cut)
 
 
 def normalise(message_id: str) -> str:
-    """The form to compare by: brackets and white space gone, a quoted local part unquoted where that changes nothing.
+    """The form to compare by, and to store as a key: quoting of the left side undone (RFC 5256 2.2), case kept.
 
-    Case counts (RFC 5256 2.2): ids that differ only in case are two ids.
+    Trap: it is for comparing only. What it gives may hold characters that no header may carry.
     """
-    text = _SPACE.sub("", message_id.strip())
-    text = text.removeprefix("<").removesuffix(">")
-    if text.startswith('"'):
-        end = text.rfind('"@')
-        if end > 0:
-            text = _unquoted(text[1:end]) + text[end + 1 :]
-    return f"<{text}>"
+    inner = message_id.strip()
+    if inner[:1] == "<" and inner[-1:] == ">":
+        inner = inner[1:-1]
+    if inner[:1] == '"':
+        match = _QUOTED.fullmatch(inner)
+        if match:
+            inner = re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL) + "@" + match[2]
+    return f"<{inner}>"
 
 
-# -- making them
+# -- making -----------------------------------------------------------------------------------------------------------
 
+MAX_MADE = 64
+"""Characters of an id that we make: no library folds it, whatever it believes about lines."""
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
-_RANDOM_BITS = 130
-"""26 characters of 5 bits: 128 random bits and two more."""
-_TAG_LENGTH = 12
-"""60 bits of HMAC: what an outsider would have to guess, online, one mail a guess."""
+_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
+_TAG_BYTES = 10
+_KEYED = re.compile(r"<([a-z2-7]{26})([a-z2-7]{16})(?:\.[0-9]{1,12})?@([A-Za-z0-9.-]{1,253})>")
+_DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
 
-def make_message_id(domain: str, *, secret: bytes | None = None, now: object = None, token: bytes | None = None) -> str:
-    """A new Message-ID on `domain`: 128 random bits, only `[a-z0-9.-]`, one "@" (RFC 5322 3.6.4).
-
-    At most 64 characters for domains of up to 35 (22 with a tag): a shorter header line than any program folds.
-    With `secret` it carries a keyed tag, by which `is_ours` tells it from one that was guessed.
+def make_message_id(
+    domain: str, *, secret: bytes | None = None, now: datetime | None = None, token: bytes | None = None
+) -> str:
+    """A new id, `"<…@domain>"`, with 128 random bits, of `[a-z0-9.]` left of the "@".
 
     Args:
-        token: 17 random bytes, for tests; the system's source otherwise. `now` is accepted and not used: an id that
-            tells when it was made tells outsiders something.
+        domain: The sending domain. Written in lower case, in punycode when it is not ASCII.
+        secret: At least 16 bytes. The id then also carries an 80-bit tag that only the holder of the secret can
+            make, so that `is_ours` tells it from an invented one. Trap: a tag does not make it secret; everybody who
+            got the mail knows it.
+        now: When given, and when the id stays within 64 characters, the time (Unix seconds) is part of it.
+        token: 16 random bytes (of more, the first 16 count); the system's when left out.
+
+    Raises:
+        BadInput: The domain cannot stand in an id; the secret or the token is too short.
     """
-    raw = token if token is not None else secrets.token_bytes(17)
-    left = _base32(int.from_bytes(raw, "big"), 26)
-    if secret is not None:
-        left += "." + _tag(left, secret)
-    return f"<{left}@{_domain(domain)}>"
+    domain = _checked(domain)
+    if token is None:
+        token = secrets.token_bytes(16)
+    elif len(token) < 16:
+        raise BadInput(f"token must have 16 bytes, not {len(token)}")
+    else:
+        token = token[:16]
+    left = token.hex() if secret is None else _base32(token) + _base32(_tag(token, domain, secret))
+    if now is not None:
+        timed = f"{left}.{int(now.timestamp())}"
+        if len(timed) + len(domain) + 3 <= MAX_MADE:
+            left = timed
+    return f"<{left}@{domain}>"
 
 
 def is_ours(message_id: str, secret: bytes) -> bool:
-    """Whether this id was made with `secret`. An id that we never made cannot pass, but one that we made can be
-    repeated by anybody who has seen it."""
-    left = message_id.strip().removeprefix("<").partition("@")[0]
-    random, dot, tag = left.partition(".")
-    return (
-        bool(dot)
-        and len(random) == 26
-        and hmac.compare_digest(tag.encode("utf-8", "replace"), _tag(random, secret).encode())
-    )
+    """Whether `make_message_id` made this id with this secret. Anything else, broken ids too, is False."""
+    match = _KEYED.fullmatch(message_id)
+    if match is None:
+        return False
+    token, tag = _unbase32(match[1], 16), _unbase32(match[2], _TAG_BYTES)
+    if token is None or tag is None:
+        return False
+    return hmac.compare_digest(tag, _tag(token, match[3], secret))
 
 
-def _tag(text: str, secret: bytes) -> str:
-    digest = hmac.digest(secret, text.encode(), hashlib.sha256)
-    return _base32(int.from_bytes(digest[:8], "big"), _TAG_LENGTH)
+# ---------------------------------------------------------------------------------------------------------------------
 
 
-def _base32(number: int, length: int) -> str:
-    """The lowest `length` digits of 5 bits, two at a time."""
-    out = []
-    for _ in range(length // 2):
-        out.append(_PAIRS[number & 0x3FF])
-        number >>= 10
+def _found(ids: list[str]) -> Found:
+    if len(ids) > 1:
+        ids = list(dict.fromkeys(ids))
+    cut = len(ids) > MAX_IDS
+    if cut:
+        ids = [ids[0], *ids[1 - MAX_IDS :]]
+    return Found(tuple(one for one in ids if len(one) <= MAX_ID + 2), (), cut)
+
+
+def _tidy(inner: str) -> str | None:
+    """What stands between brackets as an id, or None when nothing is left of it."""
+    inner = inner.strip()
+    if inner[:1] == '"':
+        # Keep white space that is quoted: it is part of the id.
+        head, at, right = inner.rpartition("@")
+        head = head.rstrip()
+        if at and len(head) > 2 and head[-1] == '"':
+            local = re.sub(r"\\(.)", r"\1", head[1:-1], flags=re.DOTALL)
+            right = _UNSAFE.sub("", right)
+            if _ATEXT.fullmatch(local):
+                inner = f"{local}@{right}"
+            else:
+                # Unquoted it could not be written into a header again.
+                local = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "", local)
+                local = local.replace("\\", "\\\\").replace('"', '\\"')
+                return f'"{local}"@{right}' if right else None
+    if "(" in inner:
+        inner = _INNER_COMMENT.sub(" ", inner)
+    inner = _UNSAFE.sub("", inner)
+    return inner if inner.strip("@") else None
+
+
+def _without_comments(value: str) -> str:
+    """The value without comments (RFC 5322 3.2.2), which nest; brackets protect what is in them. One pass."""
+    out: list[str] = []
+    depth = position = start = 0
+    angle = False
+    for match in _MARKS.finditer(value):
+        mark = match[0]
+        if mark == "(" and not angle:
+            if depth == 0:
+                out.append(value[position : match.start()])
+                start = position = match.start()
+            depth += 1
+        elif mark == ")" and depth:
+            depth -= 1
+            if depth == 0:
+                out.append(" ")
+                position = match.end()
+        elif depth == 0 and mark in "<>":
+            angle = mark == "<"
+    if depth:
+        out.append(value[start:])  # never closed: not a comment
+    else:
+        out.append(value[position:])
     return "".join(out)
 
 
-def _domain(domain: str) -> str:
+@lru_cache(maxsize=256)
+def _checked(domain: str) -> str:
     """A dotted ASCII name: Gmail and others refuse ids whose right side is anything else."""
-    text = domain.strip().rstrip(".").lower()
-    if not text.isascii():
-        text = text.encode("idna").decode("ascii")
-    text = re.sub(r"[^a-z0-9.-]", "", text).strip(".-")
-    return text or "localhost.localdomain"
+    text = domain.rstrip(".").lower()
+    if not text.isascii() and len(text) <= 253:
+        try:
+            text = text.encode("idna").decode("ascii")
+        except UnicodeError:
+            text = ""
+    if not 0 < len(text) <= 253 or not _DOMAIN.fullmatch(text):
+        raise BadInput(f"not a domain that can stand in a Message-ID: {domain[:100]!r}")
+    return text
+
+
+def _tag(token: bytes, domain: str, secret: bytes) -> bytes:
+    """A keyed digest (RFC 7693 2.9) over the random part and the domain."""
+    if len(secret) < 16:
+        raise BadInput("the secret of Message-IDs needs at least 16 bytes")
+    key = secret if len(secret) <= 64 else hashlib.blake2b(secret).digest()
+    text = token + domain.lower().encode("ascii")
+    return hashlib.blake2b(text, key=key, digest_size=_TAG_BYTES, person=b"message-id").digest()
+
+
+def _base32(data: bytes) -> str:
+    """Lower case, without padding (RFC 4648 6); two letters at a time, since base64.b32encode is slow."""
+    length = (len(data) * 8 + 4) // 5
+    length += length % 2
+    number = int.from_bytes(data, "big") << (length * 5 - len(data) * 8)
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(length * 5 - 10, -1, -10)])
+
+
+def _unbase32(text: str, size: int) -> bytes | None:
+    number = 0
+    for letter in text:
+        number = number << 5 | _ALPHABET.index(letter)
+    spare = len(text) * 5 - size * 8
+    if number & ((1 << spare) - 1):
+        return None  # a second spelling of the same bytes
+    return (number >> spare).to_bytes(size, "big")

@@ -1,327 +1,267 @@
-"""The MIME tree of a message, found by searching for boundaries and not line by line.
+"""The parts of a message (RFC 2046): what to read, what is attached. Boundaries are searched for.
 
-Limits come before any library sees the bytes (depth, parts, header block, parameters). A part that goes over a limit
-is kept whole as one opaque part, so nothing is lost; the tree only ends there.
+Limits come before any library sees the bytes. What goes over one is kept whole as one opaque attachment, or left out
+and named in the defects.
+
+What a mail shows is a row of segments; a segment has one or two renderings, plain and HTML (multipart/alternative).
+Most mails have one. Apple Mail puts text before and after each image, which makes several.
 """
 
 from __future__ import annotations
 
-import binascii
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from urllib.parse import unquote_to_bytes
+from collections.abc import Mapping
+from typing import NamedTuple
 
-from .charsets import decode
-from .words import decode_words, one_line, raw_text
+from . import charsets, flowed, headers, parameters, transfer
+from .calendar import Invitation, invitation
+from .characters import clean
+from .filenames import safe_name
+from .models import Attachment
+from .words import decode_words, one_line
 
 MAX_DEPTH = 50
 MAX_PARTS = 1_000
-MAX_HEADERS = 1_000
-MAX_HEADER_BLOCK = 256 * 1024
-MAX_HEADER = 64 * 1024
-MAX_PARAMETERS = 128
 MAX_BOUNDARY = 1_000
 
-_HEADER = re.compile(rb"([!-9;-~]+)[ \t]*:[ \t]*((?:[^\r\n]|\r(?!\n)|\r?\n[ \t])*)\r?\n?")
-_BLANK = re.compile(rb"\r?\n\r?\n")
-_TYPE = re.compile(r"\s*([A-Za-z0-9!#$&^_.+-]+/[A-Za-z0-9!#$&^_.+-]+)")
-_PARAMETER = re.compile(
-    r';\s*([^\s=;"]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"?|([^\s;"]*(?:[ \t]+(?![^\s=;"]+\s*=)[^\s;"]+)*))', re.DOTALL
-)
-_CONTINUED = re.compile(r"(.+?)\*(\d{1,4})(\*?)\Z")
-
-Headers = list[tuple[str, bytes]]
-
-
-@dataclass(slots=True)
-class Part:
-    """A node of the tree; `body` is still encoded."""
-
-    headers: Headers
-    content_type: str
-    parameters: dict[str, str]
-    body: memoryview
-    encoding: str
-    disposition: str = ""
-    filename: str = ""
-    content_id: str | None = None
-    children: list[Part] = field(default_factory=list)
-
-    @property
-    def is_multipart(self) -> bool:
-        return self.content_type.startswith("multipart/") and bool(self.children)
+_BODY = frozenset(("text/plain", "text/html", "text/markdown", "text/enriched", "text/richtext"))
+_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+_WANTED = frozenset(("content-type", "content-transfer-encoding", "content-disposition", "content-id"))
+_PLAIN_BYTES = bytes(b for b in range(0x20, 0x7F)) + b"\n\t"
+_STATEFUL = ("iso2022", "hz", "utf_7", "utf_16", "utf_32")
+_HIGH = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
+"""What str.isprintable lets through and nobody sees."""
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]+")
+_FOOTER = re.compile(rb"\s{0,20}_{20,}[ \t]*\r?\n")
+_GUESS = re.compile(rb"^--([^\s-][^\r\n]{0,200}?)[ \t]*\r?\n", re.MULTILINE)
 
 
-def split_headers(data: memoryview, defects: set[str]) -> tuple[Headers, memoryview]:
-    """The header fields of a block of mail, and its body."""
-    head = bytes(data[: MAX_HEADER_BLOCK + 4])
-    start = 0
-    if head.startswith((b"From ", b">From ")):  # an mbox line
-        start = head.find(b"\n") + 1 or len(head)
-    if head.startswith((b"\n", b"\r\n"), start):
-        return [], data[start + (1 if head.startswith(b"\n", start) else 2) :]
-    blank = _BLANK.search(head, start)
-    if blank is not None:
-        end, body_at = blank.start(), blank.end()
-        body = data[body_at:]
-    elif len(data) > MAX_HEADER_BLOCK:
-        # Headers without end: read what the limit allows, and look for the body behind it.
-        defects.add("headers-cut")
-        end = MAX_HEADER_BLOCK
-        rest = bytes(data[end:])
-        blank = _BLANK.search(rest)
-        body = data[end + blank.end() :] if blank is not None else data[len(data) :]
-    else:
-        end, body = len(head), data[len(data) :]
-        defects.add("no-blank-line")
-    headers: Headers = []
-    position = start
-    while position < end:
-        match = _HEADER.match(head, position, end)
-        if match is None:
-            line_end = head.find(b"\n", position, end)
-            line = head[position : line_end if line_end >= 0 else end]
-            if not headers and line.strip() and b":" not in line:
-                # The first line is no header: all of it is body.
-                defects.add("no-headers")
-                return [], data[position:]
-            if line.strip():
-                defects.add("bad-header")
-            if line_end < 0:
+class Segment(NamedTuple):
+    """Something a mail shows, in its renderings."""
+
+    plain: str | None
+    html: str | None
+
+
+class Content:
+    """Everything below the header block of one message."""
+
+    def __init__(self, raw: bytes, defects: set[str]) -> None:
+        self.raw = raw
+        self.defects = defects
+        self.attachments: list[Attachment] = []
+        self.invitation: Invitation | None = None
+        self._parts = 0
+
+    def read(self, fields: Mapping[str, str], start: int, end: int) -> list[Segment]:
+        """The segments of the message with these headers; attachments and invitation are kept on the way."""
+        return self._entity(fields, start, end, "text/plain", 0, alternative=False, first=True)
+
+    def _entity(
+        self,
+        fields: Mapping[str, str],
+        start: int,
+        end: int,
+        default: str,
+        depth: int,
+        *,
+        alternative: bool,
+        first: bool,
+    ) -> list[Segment]:
+        value = fields.get("content-type")
+        kind, given = parameters.read(value, self.defects) if value else (default, parameters.NONE)
+        if kind[:10] == "multipart/":
+            boundary = given.get("boundary", "").rstrip()
+            if depth >= MAX_DEPTH:
+                self.defects.add("too-deep")
+                return self._attach(kind, given, fields, self.raw[start:end])
+            if not boundary or len(boundary) > MAX_BOUNDARY:
+                self.defects.add("no-boundary")
+                boundary = self._guess(start, end)
+            sections = self._sections(boundary.encode("utf-8", "replace"), start, end) if boundary else []
+            if sections:
+                return self._multipart(kind, sections, depth, alternative=alternative, first=first)
+            kind, given = "text/plain", parameters.NONE
+        elif kind not in _BODY and not _TYPE.fullmatch(kind):
+            # RFC 2045 5.2: what cannot be read is text. But a name says that it is a file.
+            kind = "text/plain" if kind in ("", "text") or not given.get("name") else "application/octet-stream"
+            self.defects.add("bad-content-type")
+        return self._leaf(kind, given, fields, start, end, alternative=alternative, first=first)
+
+    def _multipart(
+        self, kind: str, sections: list[tuple[int, int]], depth: int, *, alternative: bool, first: bool
+    ) -> list[Segment]:
+        default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
+        choice = kind == "multipart/alternative"
+        found: list[list[Segment]] = []
+        shown = not first
+        for start, end in sections:
+            if self._parts >= MAX_PARTS:
+                self.defects.add("too-many-parts")
                 break
-            position = line_end + 1
-            continue
-        if match.end() == position:
-            break
-        value = match[2]
-        if len(value) > MAX_HEADER:
-            defects.add("header-cut")
-            value = value[:MAX_HEADER]
-        headers.append((match[1].decode("ascii"), value))
-        position = match.end()
-        if len(headers) >= MAX_HEADERS:
-            if position < end:
-                defects.add("too-many-headers")
-            break
-    return headers, body
+            self._parts += 1
+            block = headers.read(self.raw, start, end, set())  # a part need not have headers
+            fields: dict[str, str] = {}
+            for name, value in block.fields:
+                lower = name.lower()
+                if lower in _WANTED:
+                    fields.setdefault(lower, value)
+            inside, leading = alternative or choice, choice or not shown
+            segments = self._entity(fields, block.body, end, default, depth + 1, alternative=inside, first=leading)
+            if segments:
+                found.append(segments)
+                shown = True
+        if choice and len(found) > 1:
+            return [_choice(found)]
+        return [segment for segments in found for segment in segments]
 
+    def _leaf(
+        self,
+        kind: str,
+        given: Mapping[str, str],
+        fields: Mapping[str, str],
+        start: int,
+        end: int,
+        *,
+        alternative: bool,
+        first: bool,
+    ) -> list[Segment]:
+        data = self.raw[start:end]
+        encoding = fields.get("content-transfer-encoding")
+        if encoding:
+            encoding = encoding.partition(";")[0].partition("(")[0].strip(" \"'").lower()
+            data = transfer.decode(data, encoding, self.defects)
+        if kind not in _BODY:
+            return self._attach(kind, given, fields, data)
+        disposition = fields.get("content-disposition")
+        if disposition:
+            how, about = parameters.read(disposition, self.defects)
+            if how == "attachment" or about.get("filename"):
+                return self._attach(kind, given, fields, data)
+        if given.get("name") and not alternative and not first:
+            return self._attach(kind, given, fields, data)
+        if kind == "text/html":
+            charset = given.get("charset") or charsets.charset_in_html(data)
+            return [Segment(None, self._text(data, charset, html=True))]
+        if not first and not alternative and len(data) < 4_000 and _FOOTER.match(data):
+            # What a mailing list adds below every mail is nobody's words: it stays readable as an attachment.
+            return self._attach(kind, {"name": "list-footer.txt"}, {"content-disposition": "inline"}, data)
+        if b"\nbegin " in data or data.startswith(b"begin "):
+            data, files = transfer.take_files(data, self.defects)
+            for file in files:
+                self._attach("application/octet-stream", {"name": file.name}, {}, file.content)
+        text = self._text(data, given.get("charset"), html=False)
+        if given.get("format", "").lower() == "flowed":
+            text = flowed.unflow(text, delete_space=given.get("delsp", "").lower() == "yes")
+        return [Segment(text, None)]
 
-def build(headers: Headers, body: memoryview, defects: set[str]) -> Part:
-    """The tree below a message's headers. Iterative: nothing a sender writes decides how deep we recurse."""
-    root = _part(headers, body, "text/plain", defects)
-    count = 1
-    waiting = [(root, 1)]
-    while waiting:
-        part, depth = waiting.pop()
-        if not part.content_type.startswith("multipart/"):
-            continue
-        if depth >= MAX_DEPTH:
-            defects.add("too-deep")
-            continue
-        boundary = part.parameters.get("boundary", "")
-        if not boundary or len(boundary) > MAX_BOUNDARY:
-            defects.add("no-boundary")
-            continue
-        default = "message/rfc822" if part.content_type == "multipart/digest" else "text/plain"
-        for section in _sections(part.body, boundary.rstrip(" ").encode("utf-8", "replace"), defects):
-            if count >= MAX_PARTS:
-                defects.add("too-many-parts")
-                break
-            count += 1
-            # What is wrong with the headers of a part is no news: a part need not have any.
-            inner_headers, inner_body = split_headers(section, set())
-            child = _part(inner_headers, inner_body, default, defects)
-            part.children.append(child)
-            waiting.append((child, depth + 1))
-    return root
+    def _text(self, data: bytes, charset: str | None, *, html: bool) -> str:
+        """Text with "\\n" at its line ends that every database stores and every terminal can show."""
+        codec = charsets.codec_of(charset) if charset else None
+        if codec is None or not codec.startswith(_STATEFUL):
+            if b"\r" in data:
+                data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+            if data.isascii() and not data.translate(None, _PLAIN_BYTES):
+                return data.decode("ascii")
+        text, defect = charsets.decode(data, charset)
+        if defect:
+            self.defects.add(defect)
+        if text[:1] == "\ufeff":
+            text = text[1:]
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        seen = text.replace("\n", "").replace("\t", "").replace("\xa0", "").isprintable()
+        if seen and (html or not _HIGH.search(text)):
+            return text
+        if html:
+            return _CONTROLS.sub("", text)
+        text, removed = clean(text)
+        if removed:
+            self.defects.add("unseen-characters")
+        return text
 
+    def _attach(self, kind: str, given: Mapping[str, str], fields: Mapping[str, str], content: bytes) -> list[Segment]:
+        disposition = fields.get("content-disposition")
+        how, about = parameters.read(disposition, self.defects) if disposition else ("", parameters.NONE)
+        name = about.get("filename") or given.get("name", "")
+        if not name and kind == "message/rfc822":
+            name = self._title(content)
+        content_id = fields.get("content-id")
+        if content_id:
+            content_id = one_line(content_id).strip("<> ")[:998] or None
+        if self.invitation is None and kind in ("text/calendar", "application/ics"):
+            self.invitation = invitation(content, given.get("method"))
+            name = name or "invite.ics"
+        self.attachments.append(
+            Attachment(
+                name=safe_name(name, kind, len(self.attachments)),
+                content_type=kind,
+                size=len(content),
+                content_id=content_id,
+                inline=how == "inline" or (content_id is not None and how != "attachment"),
+                content=content,
+            )
+        )
+        return []
 
-def _sections(body: memoryview, boundary: bytes, defects: set[str]) -> Iterator[memoryview]:
-    """What stands between the boundary lines (RFC 2046 5.1.1). A missing last boundary ends at the end."""
-    data = bytes(body)
-    mark = b"--" + boundary
-    position = 0 if data.startswith(mark) else data.find(b"\n" + mark) + 1
-    if position == 0 and not data.startswith(mark):
-        defects.add("no-boundary")
-        return
-    while True:
-        after = position + len(mark)
-        line_end = data.find(b"\n", after)
-        rest = data[after : line_end if line_end >= 0 else len(data)]
-        if rest.startswith(b"--") and not rest[2:].strip():
-            return
-        if rest.strip():
-            # Another boundary that only begins like ours: not a line of ours.
-            position = data.find(b"\n" + mark, after) + 1
-            if position == 0:
-                return
-            continue
-        if line_end < 0:
-            return
-        start = line_end + 1
-        follow = start - 1
-        while True:
-            follow = data.find(b"\n" + mark, follow)
-            if follow < 0:
-                defects.add("no-last-boundary")
-                yield body[start:]
-                return
-            tail_end = data.find(b"\n", follow + 1 + len(mark))
-            tail = data[follow + 1 + len(mark) : tail_end if tail_end >= 0 else len(data)].strip()
-            if tail in {b"", b"--"}:
-                break
-            follow += 1
-        end = follow - 1 if follow > start and data[follow - 1 : follow] == b"\r" else follow
-        yield body[start : max(start, end)]
-        position = follow + 1
+    def _title(self, content: bytes) -> str:
+        """A name for a message inside a message: its subject."""
+        for name, value in headers.read(content, 0, len(content), set(), outermost=True).fields:
+            if name.lower() == "subject":
+                subject = decode_words(value[:1_000]).strip(" .")[:80]
+                return f"{subject.replace('/', '_')}.eml" if subject else ""
+        return ""
 
-
-def _part(headers: Headers, body: memoryview, default: str, defects: set[str]) -> Part:
-    content_type, parameters, encoding = default, {}, ""
-    disposition, filename, content_id = "", "", None
-    seen_type = False
-    for name, value in headers:
-        if len(name) < 10 or name[:8].lower() != "content-":
-            continue
-        lower = name.lower()
-        if lower == "content-type":
-            if seen_type:
-                defects.add("two-content-types")
-                continue
-            seen_type = True
-            text = raw_text(value)
-            match = _TYPE.match(text)
-            if match is not None:
-                content_type = match[1].lower()
-                parameters = read_parameters(text[match.end() :], defects)
-            elif text.strip().lower().startswith("text"):
-                content_type, parameters = "text/plain", read_parameters(text, defects)
-            else:
-                content_type, parameters = "application/octet-stream", read_parameters(text, defects)
-                defects.add("bad-content-type")
-        elif lower == "content-transfer-encoding":
-            encoding = raw_text(value).partition(";")[0].strip().lower()
-        elif lower == "content-disposition":
-            text = raw_text(value)
-            disposition = text.partition(";")[0].strip().lower()
-            given = read_parameters(text[len(text.partition(";")[0]) :], defects)
-            filename = given.get("filename", "")
-        elif lower == "content-id":
-            content_id = one_line(raw_text(value)).strip("<>") or None
-    return Part(
-        headers,
-        content_type,
-        parameters,
-        body,
-        encoding,
-        disposition,
-        filename or parameters.get("name", ""),
-        content_id,
-    )
-
-
-def read_parameters(text: str, defects: set[str]) -> dict[str, str]:
-    """`; name=value` pairs, RFC 2231 continuations and charsets joined; bounded."""
-    if not text.strip("; \t\r\n"):
-        return {}
-    plain: dict[str, str] = {}
-    pieces: dict[str, dict[int, tuple[str, bool]]] = {}
-    if not text.lstrip().startswith(";"):
-        text = ";" + text
-    for number, match in enumerate(_PARAMETER.finditer(text)):
-        if number >= MAX_PARAMETERS:
-            defects.add("too-many-parameters")
-            break
-        name = match[1].lower()
-        value = re.sub(r"\\(.)", r"\1", match[2]) if match[2] is not None else (match[3] or "").strip()
-        continued = _CONTINUED.match(name)
-        if continued is not None:
-            pieces.setdefault(continued[1], {}).setdefault(int(continued[2]), (value, bool(continued[3])))
-        elif name.endswith("*"):
-            pieces.setdefault(name[:-1], {}).setdefault(0, (value, True))
-        elif name in plain:
-            if plain[name] != value:
-                defects.add("repeated-parameter")
+    def _sections(self, boundary: bytes, start: int, end: int) -> list[tuple[int, int]]:
+        """Where the parts stand between the boundary lines (RFC 2046 5.1.1)."""
+        raw = self.raw
+        mark = b"--" + boundary
+        wanted = b"\n" + mark
+        size = len(mark)
+        at = start if raw.startswith(mark, start, end) else raw.find(wanted, start, end) + 1
+        sections: list[tuple[int, int]] = []
+        begin = -1
+        while at > 0 or (at == start == 0 and raw.startswith(mark)):
+            after = at + size
+            line_end = raw.find(b"\n", after, end)
+            tail = raw[after : end if line_end < 0 else min(line_end, after + 80)].strip()
+            if not tail or tail == b"--":
+                if begin >= 0:
+                    stop = at - 1
+                    if stop > begin and raw[stop - 1] == 13:
+                        stop -= 1
+                    sections.append((begin, max(begin, stop)))
+                    if len(sections) > MAX_PARTS:
+                        return sections
+                if tail:
+                    return sections
+                begin = end if line_end < 0 else line_end + 1
+            # Otherwise another boundary, which only begins like this one.
+            at = raw.find(wanted, after - 1 if line_end == after else after, end) + 1
+        if begin >= 0:
+            self.defects.add("no-last-boundary")
+            sections.append((begin, end))
         else:
-            plain[name] = value
-    for name, numbered in pieces.items():
-        plain[name] = _joined(numbered, defects)
-    return {
-        name: one_line(decode_words(value)) if name in {"name", "filename"} else value for name, value in plain.items()
-    }
+            self.defects.add("no-boundary")
+        return sections
+
+    def _guess(self, start: int, end: int) -> str:
+        """The boundary that the header forgot to name: a first line `--x` that `--x--` answers."""
+        match = _GUESS.search(self.raw, start, min(end, start + 4_000))
+        if match is None or self.raw.find(b"\n--" + match[1] + b"--", match.end() - 1, end) < 0:
+            return ""
+        return match[1].decode("utf-8", "replace")
 
 
-def _joined(numbered: dict[int, tuple[str, bool]], defects: set[str]) -> str:
-    """RFC 2231 3 and 4: pieces in the order of their numbers, percent-decoded where they say so."""
-    charset: str | None = None
-    data: list[bytes] = []
-    for expected, number in enumerate(sorted(numbered)):
-        if number != expected:
-            defects.add("bad-parameter")
-        value, encoded = numbered[number]
-        if encoded:
-            if charset is None and value.count("'") >= 2:
-                charset, _, value = value.split("'", 2)
-            data.append(unquote_to_bytes(value))
-        else:
-            data.append(value.encode("utf-8", "replace"))
-    return decode(b"".join(data), charset or None)[0]
-
-
-# -- transfer encodings
-
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
-_WHOLE_BASE64 = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
-_UU_BEGIN = re.compile(rb"^begin[ \t]+[0-7]{3,4}[ \t]+([^\r\n]*)\r?\n", re.MULTILINE)
-
-
-def decoded(part: Part, defects: set[str]) -> bytes:
-    """The body's bytes. Junk in it is skipped, as every client does, and named."""
-    data = bytes(part.body)
-    encoding = part.encoding
-    if encoding == "base64":
-        return _base64(data, defects)
-    if encoding in {"quoted-printable", "quopri", "quoted printable"}:
-        return binascii.a2b_qp(data)
-    if encoding in {"x-uuencode", "uuencode", "x-uue", "uue"}:
-        return _uu(data, defects)
-    if encoding not in {"", "7bit", "8bit", "binary", "8-bit", "7-bit"}:
-        defects.add("unknown-encoding")
-    return data
-
-
-def _base64(data: bytes, defects: set[str]) -> bytes:
-    compact = data.translate(None, b"\r\n \t")
-    if len(compact) % 4 == 0 and _WHOLE_BASE64.fullmatch(compact):
-        return binascii.a2b_base64(compact)
-    return _base64_with_junk(compact, defects)
-
-
-def _base64_with_junk(data: bytes, defects: set[str]) -> bytes:
-    defects.add("bad-base64")
-    cleaned = _NOT_BASE64.sub(b"", data)
-    out = []
-    for piece in re.split(rb"=+", cleaned):
-        whole = piece[: len(piece) - (len(piece) % 4 == 1)]
-        out.append(binascii.a2b_base64(whole + b"=" * (-len(whole) % 4)))
-    return b"".join(out)
-
-
-def _uu(data: bytes, defects: set[str]) -> bytes:
-    begin = _UU_BEGIN.search(data)
-    lines = data[begin.end() if begin else 0 :].splitlines()
-    out = []
-    for line in lines:
-        if line.strip() in {b"end", b"`", b""}:
-            break
-        try:
-            out.append(binascii.a2b_uu(line))
-        except binascii.Error:
-            # Some encoders pad lines; count what the length byte asks for (as the standard library does).
-            wanted = (((line[0] - 32) & 63) * 4 + 5) // 3
-            try:
-                out.append(binascii.a2b_uu(line[:wanted]))
-            except binascii.Error:
-                defects.add("bad-uuencode")
-    return b"".join(out)
+def _choice(found: list[list[Segment]]) -> Segment:
+    """Of several renderings of the same: the first plain one that holds something, and the last HTML."""
+    plain: str | None = None
+    html: str | None = None
+    for segments in found:
+        plains = [segment.plain for segment in segments if segment.plain is not None]
+        pages = [segment.html for segment in segments if segment.html is not None]
+        if plains and (plain is None or not plain.strip()):
+            plain = "\n".join(plains)
+        if pages:
+            html = "\n".join(pages)
+    return Segment(plain, html)

@@ -1,8 +1,8 @@
-"""Subjects: one "Re:", what stays when all prefixes are gone, and the form to compare by.
+"""Subjects: "Re:" once, and what stays of a subject when every "Re:", "AW:" and "回复：" is gone.
 
-Gmail, Exchange Online, Fastmail and JMAP split a thread when the base subject changes, however right its References
-are; so a reply keeps the subject byte for byte behind exactly one literal "Re: ", and is never localised (RFC 5322
-3.6.5).
+Mail programs group by the subject too: Gmail, Exchange and Fastmail start a new conversation when its base changes
+by one letter. So a reply keeps the subject as it is, with one literal "Re: " in front (RFC 5322 3.6.5); and what is
+stripped for that is only what certainly means "reply". For comparing, more is stripped.
 """
 
 from __future__ import annotations
@@ -10,96 +10,132 @@ from __future__ import annotations
 import re
 import unicodedata
 
-MAX_SUBJECT = 4_000
-"""Characters that are looked at; the rest of a longer one cannot matter."""
+from .words import decode_words
 
-_REPLY = (
-    "re", "r", "res", "ref", "aw", "antw", "antwort", "sv", "vs", "bls", "odp", "ynt", "atb", "vá", "rif", "απ", "σχετ",
-    "השב", "رد", "回复", "回覆", "答复", "答覆", "re²", "ang", "odpověď", "转复", "reply",
-)  # fmt: skip
-_FORWARD = (
-    "fw", "fwd", "wg", "tr", "rv", "enc", "vl", "vb", "doorst", "pd", "i", "fs", "trs", "i̇lt", "ilt", "yml",
-    "továbbítás", "πρθ", "הועבר", "إعادة توجيه", "转发", "轉寄", "轉發", "rén", "πρ",
-)  # fmt: skip
-_MACHINE = (
-    "undeliverable",
-    "undelivered",
-    "automatic reply",
-    "out of office",
-    "automatische antwort",
-    "réponse automatique",
+_MAX = 2_000
+"""Characters that are looked at for comparing. Stripping list tags one by one would take too long beyond."""
+
+_REPLY_WORDS = (
+    "re aw antw antwort sv vs odp ynt atb vá rif res bls απ σχετ השב תשובה رد 回复 回覆 答复 答覆 返信 re²"
+    " 답장 회신 отв"
 )
+_MORE_REPLY_WORDS = "ref undeliverable undelivered"
+_FORWARD_WORDS = (
+    "fw fwd wg tr rv enc vl vb doorst pd fs trs i̇lt ilt yml továbbítás πρθ הועבר 转发 轉寄 轉發 転送 전달 пересл"
+)
+_PHRASES = "automatic reply|out of office|إعادة توجيه"
 
 
-def _alternatives(words: tuple[str, ...]) -> str:
-    return "|".join(re.escape(w) for w in sorted(words, key=len, reverse=True))
+def _alternatives(words: str) -> str:
+    return "|".join(sorted(map(re.escape, set(words.split())), key=len, reverse=True))
 
 
-# "R:" and "I:" are single letters: believed only with white space behind the colon.
-_COUNTER = r"\s?(?:\[[^\]]{0,40}\]|\(\d{1,4}\)|\^\d{1,4}|\*\d{1,4})?"
-_WORD = f"(?P<word>{_alternatives(_REPLY + _FORWARD + _MACHINE)})"
-_PREFIX = re.compile(
-    rf"\s*(?:(?P<single>[ri])\s?:(?=\s)|{_WORD}{_COUNTER}\s?[:\uff1a])\s*",
+_COUNT = r"(?:[ \t]?(?:\[[^\[\]]{0,80}\]|\([0-9]{1,4}\)|[\^*][0-9]{1,4}|[0-9]{1,2}(?=[:：])|²|³))?"
+_COLON = "[ \t\xa0]{0,4}[:：]"
+_BLANK = "[ \t\xa0\u3000\u200b-\u200f\u202a-\u202e\u2066-\u2069]*"
+_REPLY = re.compile(
+    rf"{_BLANK}(?:(?:{_alternatives(_REPLY_WORDS)}){_COUNT}{_COLON}|R:(?=[ \xa0])){_BLANK}",
     re.IGNORECASE,
 )
-_FORWARD_WORDS = frozenset(_FORWARD)
-_TAG = re.compile(r"\s*\[(?!fwd:)[^\[\]]{0,80}\]\s*", re.IGNORECASE)
-_TRAILER = re.compile(r"\s*(?:\(fwd\)|\[(?:SEC|DLM|CLASSIFICATION)=[^\]]{0,80}\])\s*\Z", re.IGNORECASE)
-_WRAPPED = re.compile(r"\s*\[fwd:(.*)\]\s*\Z", re.IGNORECASE | re.DOTALL)
-_SECURITY = re.compile(r"\s*(?:external|ext|extern|caution)\s*:\s*", re.IGNORECASE)
-_INVISIBLE = re.compile("[\\s\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff]+")
+_FORWARD = re.compile(
+    rf"{_BLANK}(?:(?:{_alternatives(_FORWARD_WORDS)}|{_PHRASES}){_COUNT}{_COLON}|I:(?=[ \xa0])){_BLANK}", re.IGNORECASE
+)
+_ANY = re.compile(
+    rf"{_BLANK}(?:(?:{_alternatives(_REPLY_WORDS + ' ' + _MORE_REPLY_WORDS)}"
+    rf"|{_alternatives(_FORWARD_WORDS)}|{_PHRASES}){_COUNT}{_COLON}|[RI]:(?=[ \xa0])){_BLANK}",
+    re.IGNORECASE,
+)
+_BLOB = re.compile(r"\[[^\[\]]*\][ \t]*")
+_BLOBS = re.compile(r"(?:\[[^\[\]]*\][ \t]*)+")
+_WARNING = re.compile(
+    r"(?:\[(?:external(?: e?-?mail| sender)?|ext|extern|caution|sec=[^\]]*|dlm[:=][^\]]*|spam\??|suspicious)\]"
+    r"|\*+external\*+|external:|ext:)[ \t]*",
+    re.IGNORECASE,
+)
+_INVISIBLE = re.compile(r"[\s\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff]+")
 
 
 def reply_subject(subject: str) -> str:
-    """`"Re: "` and the subject without its reply prefixes; forwards, list tags and the rest stay as they are."""
-    return f"Re: {_strip_replies(subject)}"
+    """The subject of an answer: `"Re: "` once, then the subject byte for byte without its reply prefixes.
+
+    Forward prefixes and list tags stay, at whatever place: `"AW: Re: Fwd: [list] x"` gives `"Re: Fwd: [list] x"`.
+    """
+    rest = _after(_REPLY, subject)
+    return f"Re: {rest}" if rest else "Re:"
 
 
 def forward_subject(subject: str) -> str:
-    """`"Fwd: "` in front of the subject; once."""
-    match = _PREFIX.match(subject[:MAX_SUBJECT])
-    if match is not None and (match["word"] or "").casefold() in {"fwd", "fw"}:
-        return subject.strip()
-    return f"Fwd: {subject.strip()}"
-
-
-def _strip_replies(subject: str) -> str:
-    """Drop reply prefixes at the start, in every language we know, repeatedly. A forward prefix stays: it is base."""
-    text = subject.strip()
-    while (match := _PREFIX.match(text[:MAX_SUBJECT])) is not None:
-        word = (match["word"] or match["single"] or "").casefold()
-        if word in _FORWARD_WORDS or word == "i" or word in _MACHINE:
-            break
-        text = text[match.end() :]
-    return text
+    """The subject of a forwarded message: `"Fwd: "` once; reply prefixes behind it stay, since they are history."""
+    rest = _after(_FORWARD, subject)
+    return f"Fwd: {rest}" if rest else "Fwd:"
 
 
 def base_subject(subject: str) -> str:
-    """What stays when every reply and forward prefix, list tag in front of one, and forward trailer is gone."""
-    text = " ".join(subject[:MAX_SUBJECT].split())
-    while True:
-        before = text
-        text = _TRAILER.sub("", text)
-        if (wrapped := _WRAPPED.match(text)) is not None:
-            text = wrapped[1].strip()
-        if (match := _PREFIX.match(text)) is not None and match.end() > 0:
-            text = text[match.end() :]
-        elif (tag := _TAG.match(text)) is not None and tag.end() < len(text):
-            text = text[tag.end() :]
-        elif (security := _SECURITY.match(text)) is not None and security.end() < len(text):
-            text = text[security.end() :]
-        if text == before:
-            return text.strip()
+    """What stays of a subject (RFC 5256 2.1), with the prefixes of every language and white space squeezed.
 
-
-def subject_key(subject: str) -> str:
-    """The form to compare by: the base subject, NFKC, case folded, without any white space. Empty matches nothing."""
-    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", base_subject(subject)).casefold())
+    Compare without regard to case; `subject_key` does that and more.
+    """
+    return _strip(subject)[0]
 
 
 def is_reply_subject(subject: str) -> bool:
-    """Whether it carries a reply or forward prefix in any language, behind list tags or not."""
-    text = subject[:MAX_SUBJECT]
-    while (tag := _TAG.match(text)) is not None and not _WRAPPED.match(text):
-        text = text[tag.end() :]
-    return _PREFIX.match(text) is not None or _WRAPPED.match(text) is not None
+    """Whether the subject says that this answers or forwards something (RFC 5256 2.1).
+
+    A guess: people type "Re:" by hand.
+    """
+    return _strip(subject)[1]
+
+
+def subject_key(subject: str) -> str:
+    """The form to compare subjects by: base subject without warnings, case, white space and invisible characters.
+
+    Trap: empty when nothing but prefixes is left. An empty key matches nothing, not even another empty one.
+    """
+    text = _strip(subject)[0]
+    while (match := _WARNING.match(text)) and match.end() < len(text):
+        text = _strip(text[match.end() :])[0]
+    while (end := text.rfind("[")) > 0 and _WARNING.fullmatch(text, end):
+        text = text[:end].rstrip()
+    return _INVISIBLE.sub("", unicodedata.normalize("NFKC", text)).casefold()[:_MAX]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _after(prefix: re.Pattern[str], subject: str) -> str:
+    position = 0
+    while match := prefix.match(subject, position):
+        position = match.end()
+    return subject[position:] if position else subject
+
+
+def _strip(subject: str) -> tuple[str, bool]:
+    """`(base subject, was a reply or forward)`: the steps of RFC 5256 2.1."""
+    subject = subject[: _MAX * 2]
+    if "=?" in subject:
+        subject = decode_words(subject)
+    text = " ".join(subject.split())[:_MAX]  # step 1
+    replied = False
+    while True:
+        while text[-5:].lower() == "(fwd)":  # step 2: subj-trailer
+            text, replied = text[:-5].rstrip(), True
+        position, found = _leaders(text)  # steps 3 to 5
+        text, replied = text[position:], replied or found
+        if text[:5].lower() == "[fwd:" and text[-1] == "]":  # step 6
+            text, replied = text[5:-1].strip(), True
+        else:
+            return text, replied
+
+
+def _leaders(text: str) -> tuple[int, bool]:
+    position, found = 0, False
+    while True:
+        blobs = _BLOBS.match(text, position)
+        match = _ANY.match(text, blobs.end() if blobs else position)
+        if match and match.end() > position:  # step 3: subj-leader
+            position, found = match.end(), True
+            continue
+        blob = _BLOB.match(text, position)
+        if blob is None or blob.end() >= len(text):  # step 4: a blob goes only when something stays
+            return position, found
+        position = blob.end()

@@ -1,94 +1,97 @@
-"""Header values as people read them: RFC 2047 encoded words decoded, on one line, without control characters."""
+"""Encoded words (RFC 2047) and the one line that a header value is."""
 
 from __future__ import annotations
 
 import binascii
 import re
 
-from .charsets import codec_of, decode, storable
+from . import charsets
 
-MAX_WORDS = 2_000
-"""Encoded words decoded in one value; the standard library takes 4 GB for some tens of thousands."""
-
-_WORD = re.compile(r"=\?([^?\s]{1,60})\?([bBqQ])\?([^?]*)\?=")
-_UNFOLD = re.compile(r"\r?\n(?=[ \t])|\r?\n\Z")
-# C0, DEL, C1, and the line ends that Python's splitlines and some clients know besides CR and LF.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-_HEX = re.compile(rb"=([0-9A-Fa-f]{2})")
+_WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?(.*?)\?=", re.DOTALL)
+_BREAKS = re.compile("[ \t]*[\r\n\x0b\x0c\x85\u2028\u2029]+[ \t]*")
+_CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
+_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 
 
 def one_line(text: str) -> str:
-    """A value on one line: control characters become one space, ends are stripped."""
-    if text.isascii() and text.isprintable():
-        return text.strip(" ")
-    return storable(_CONTROL.sub(" ", text)).strip()
+    """The value without line breaks of any kind, controls and halves of characters; tabs become blanks.
 
-
-def raw_text(value: bytes) -> str:
-    """A header value's bytes as text: UTF-8 when it is (RFC 6532), else Windows-1252; folds undone."""
-    try:
-        text = value.decode("ascii")
-    except UnicodeDecodeError:
-        text = decode(value, None)[0]
-    return _UNFOLD.sub("", text) if "\n" in text else text
-
-
-def decode_words(text: str) -> str:
-    """RFC 2047 encoded words decoded; white space between two of them is not part of the text (6.2).
-
-    Words of one charset that touch are decoded together: senders split characters of several bytes between words.
+    Nothing else is changed: invisible characters may be part of a name or a subject in many scripts.
     """
-    if "=?" not in text:
-        return text
+    if not text.isprintable():
+        text = _CONTROLS.sub("", _BREAKS.sub(" ", text.replace("\t", " ")))
+    return text.strip()
+
+
+def decode_words(value: str, defects: set[str] | None = None) -> str:
+    """`value` with its encoded words decoded, on one line. What cannot be decoded stays as it was written.
+
+    White space between two encoded words is not shown (RFC 2047 6.2). Neighbours in the same charset are joined
+    before they are decoded, since many senders cut in the middle of a letter (against RFC 2047 5).
+    """
+    last = value.rfind("?=")
+    if last < 0 or "=?" not in value:
+        return one_line(value)
     out: list[str] = []
+    pending: list[bytes] = []
+    charset = ""
     position = 0
-    pending: list[tuple[str, bytes]] = []
-    for number, match in enumerate(_WORD.finditer(text)):
-        if number >= MAX_WORDS:
-            break
-        between = text[position : match.start()]
-        if between.strip() or not pending:
-            out.append(_join(pending))
-            pending = []
-            out.append(between)
-        charset, encoding, payload = match[1], match[2].lower(), match[3]
-        data = _b(payload) if encoding == "b" else _q(payload)
+    # Every word ends before `last`, so no search for an end runs to the end of the value in vain: linear.
+    for match in _WORD.finditer(value, 0, last + 2):
+        data = _payload(match[2], match[3])
         if data is None:
-            out.append(_join(pending))
+            continue
+        label = match[1].partition("*")[0].lower()  # RFC 2231 5: =?utf-8*en?q?…
+        between = value[position : match.start()]
+        if pending and not (between == "" or between.isspace()):
+            out.append(_text(pending, charset, defects))
             pending = []
-            out.append(match[0])
-        else:
-            pending.append((charset.lower().partition("*")[0], data))
+        if not pending:
+            out.append(between)
+        elif label != charset:
+            out.append(_text(pending, charset, defects))
+            pending = []
+        pending.append(data)
+        charset = label
         position = match.end()
-    out.append(_join(pending))
-    out.append(text[position:])
-    return "".join(out)
+    if pending:
+        out.append(_text(pending, charset, defects))
+    out.append(value[position:])
+    return one_line("".join(out))
 
 
-def _join(pending: list[tuple[str, bytes]]) -> str:
-    """Decode runs of one charset at once, except where the charset has a state of its own per word (ISO-2022)."""
-    out = []
-    i = 0
-    while i < len(pending):
-        charset = pending[i][0]
-        j = i + 1
-        if not (codec_of(charset) or "").startswith("iso-2022"):
-            while j < len(pending) and pending[j][0] == charset:
-                j += 1
-        out.append(decode(b"".join(d for _, d in pending[i:j]), charset)[0])
-        i = j
-    return "".join(out)
-
-
-def _b(payload: str) -> bytes | None:
-    cleaned = re.sub(r"[^A-Za-z0-9+/]", "", payload.translate({0x2D: "+", 0x5F: "/"}))
-    cleaned = cleaned[: len(cleaned) - (len(cleaned) % 4 == 1)]
+def decode_base64(data: bytes) -> tuple[bytes, bool]:
+    """`(bytes, clean)`: as much as can be had. Junk is skipped, missing padding supplied, pieces are joined."""
+    compact = data.translate(None, b"\r\n \t")
+    padding = compact[-2:].count(b"=")
     try:
-        return binascii.a2b_base64(cleaned + "=" * (-len(cleaned) % 4))
-    except (binascii.Error, ValueError):
+        decoded = binascii.a2b_base64(compact)
+        if len(decoded) == len(compact) // 4 * 3 - padding and len(compact) % 4 == 0:
+            return decoded, True  # had there been anything else in it, it would be shorter
+    except binascii.Error:
+        pass
+    out: list[bytes] = []
+    # Padding in the middle ends a piece: mail that was put together from several encoded files.
+    for piece in re.split(rb"=+", _NOT_BASE64.sub(b"", compact)):
+        digits = piece[:-1] if len(piece) % 4 == 1 else piece
+        out.append(binascii.a2b_base64(digits + b"=" * (-len(digits) % 4)))
+    return b"".join(out), False
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _payload(encoding: str, text: str) -> bytes | None:
+    raw = text.encode("utf-8", "surrogatepass")
+    if encoding in "qQ":
+        return binascii.a2b_qp(raw, header=True)
+    if not raw.isascii():
         return None
+    return decode_base64(raw)[0]
 
 
-def _q(payload: str) -> bytes:
-    data = payload.encode("utf-8", "replace").replace(b"_", b" ")
-    return _HEX.sub(lambda m: bytes.fromhex(m[1].decode("ascii")), data)
+def _text(pieces: list[bytes], charset: str, defects: set[str] | None) -> str:
+    text, defect = charsets.decode(b"".join(pieces), charset)
+    if defect and defects is not None:
+        defects.add(defect)
+    return text

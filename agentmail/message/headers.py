@@ -1,0 +1,162 @@
+"""The header block of a message or a part: found, unfolded, split into fields. Bounded before anything is decoded."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from . import charsets
+
+MAX_HEADERS = 1_000
+MAX_BLOCK = 256 * 1024
+"""Bytes of a header block."""
+MAX_HEADER = 64 * 1024
+"""Characters of one header."""
+
+_FIELD = re.compile(r"^([!-9;-~]+) *: *(.*)$", re.MULTILINE)
+_NAME = re.compile(r"[!-9;-~]+")
+_KNOWN = re.compile(
+    r"(?:^|\n)(?:from|to|cc|subject|date|message-id|received|mime-version|content-[a-z-]+|return-path|reply-to)[ \t]*:",
+    re.IGNORECASE,
+)
+
+
+class Block(NamedTuple):
+    """The fields of a header block and where its body begins."""
+
+    fields: list[tuple[str, str]]
+    """`(name, value)` in order: unfolded and stripped, encoded words not decoded. 8-bit bytes are decoded."""
+    body: int
+    clean: bool
+    """True when every value is plain: printable ASCII without encoded words."""
+
+
+def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool = False) -> Block:
+    """The header block in `raw[start:end]`."""
+    if outermost:
+        start = _skip_envelope(raw, start, end, defects)
+    stop, body = _extent(raw, start, end, defects)
+    if stop - start > MAX_BLOCK:
+        defects.add("headers-cut")
+        stop = max(raw.rfind(b"\n", start, start + MAX_BLOCK), start)
+    head = raw[start:stop]
+    if b"\r" in head:
+        head = head.replace(b"\r\n", b"\n")
+    local8 = False
+    if head.isascii():
+        text = head.decode("ascii")
+    else:
+        try:
+            text = head.decode("utf-8")  # RFC 6532
+        except UnicodeDecodeError:
+            text = head.decode("latin-1")  # each line will be decoded by itself
+            local8 = True
+    # Unfolding (RFC 5322 2.2.3). Tabs mean no more than blanks in any header.
+    if "\t" in text:
+        text = text.replace("\t", " ")
+    if "\n " in text:
+        text = text.replace("\n ", " ")
+    clean = "=?" not in text and text.isascii() and text.replace("\n", "").isprintable()
+    if not local8 and len(text) <= MAX_HEADER:
+        found = _FIELD.findall(text)
+        if len(found) <= MAX_HEADERS and len(found) == text.count("\n") + (text[-1:] not in ("\n", "")):
+            if " \n" in text or text[-1:] == " ":
+                found = [(name, value.rstrip(" ")) for name, value in found]
+            return Block(found, body, clean)
+    return _lines(raw, start, end, text, body, defects, outermost=outermost, local8=local8, clean=clean)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def _lines(
+    raw: bytes,
+    start: int,
+    end: int,
+    text: str,
+    body: int,
+    defects: set[str],
+    *,
+    outermost: bool,
+    local8: bool,
+    clean: bool,
+) -> Block:
+    """Line by line, where some line is no header, or too long, or in some 8-bit charset."""
+    fields: list[tuple[str, str]] = []
+    position = 0
+    for line in text.split("\n"):
+        name, colon, value = line.partition(":")
+        if colon and ((name.replace("-", "").isalnum() and name.isascii()) or _NAME.fullmatch(name.rstrip(" "))):
+            if len(value) > MAX_HEADER:
+                defects.add("header-cut")
+                value = value[:MAX_HEADER]
+            if local8 and not value.isascii():
+                value, defect = charsets.decode(value.encode("latin-1"), None)
+                if defect:
+                    defects.add(defect)
+            if len(fields) >= MAX_HEADERS:
+                defects.add("too-many-headers")
+                break
+            fields.append((name.rstrip(" "), value.strip(" ")))
+        elif line and not line.isspace():
+            if outermost and not fields:
+                # It does not begin with a header, so all of it is text.
+                defects.add("no-headers")
+                return Block([], start, clean=True)
+            defects.add("bad-header")
+            if not _KNOWN.search(text, position + len(line)):
+                # What follows is text that no blank line parts from the headers (as every MTA reads it).
+                return Block(fields, _at_line(raw, start, end, line), clean)
+        position += len(line) + 1
+    return Block(fields, body, clean)
+
+
+def _skip_envelope(raw: bytes, start: int, end: int, defects: set[str]) -> int:
+    """Past the blank lines and the line of an mbox that some programs leave in front."""
+    if raw[start : start + 1] in (b"\n", b"\r"):
+        first = start
+        while raw[first : first + 1] in (b"\n", b"\r") and first < start + 100:
+            first += 1
+        line = raw[first : first + 200].partition(b"\n")[0].decode("latin-1")
+        if _KNOWN.match(line):
+            defects.add("leading-blank-lines")
+            start = first
+    if raw.startswith((b"From ", b">From "), start):
+        after = raw.find(b"\n", start, end)
+        start = end if after < 0 else after + 1
+    return start
+
+
+def _extent(raw: bytes, start: int, end: int, defects: set[str]) -> tuple[int, int]:
+    """`(end of the headers, start of the body)`: at the first blank line, whichever way lines end."""
+    if raw.startswith(b"\n", start, end):
+        return start, start + 1
+    if raw.startswith(b"\r\n", start, end):
+        return start, start + 2
+    # Look for the kind of line end that the first line has, so that a search in vain does not read the whole mail.
+    first = raw.find(b"\n", start, end)
+    if first > start and raw[first - 1] == 13:
+        crlf = raw.find(b"\n\r\n", first, end)
+        lf = raw.find(b"\n\n", first, end if crlf < 0 else crlf + 1)
+    else:
+        lf = raw.find(b"\n\n", start, end)
+        crlf = raw.find(b"\n\r\n", start, end if lf < 0 else lf + 1)
+    if lf >= 0:
+        return lf, lf + 2
+    if crlf >= 0:
+        return crlf - (raw[crlf - 1] == 13), crlf + 3
+    defects.add("no-blank-line")
+    return end, end
+
+
+def _at_line(raw: bytes, start: int, end: int, line: str) -> int:
+    """Where a line that is no header begins in the bytes; the end when it cannot be found again."""
+    for encoding in ("utf-8", "latin-1"):
+        try:
+            wanted = line[:100].split("\r", maxsplit=1)[0].encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        found = raw.find(b"\n" + wanted, start, end)
+        if found >= 0:
+            return found + 1
+    return end

@@ -1,0 +1,86 @@
+"""Content-Transfer-Encoding and uuencode: bytes back to what they were. Junk is skipped, as every client does."""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import NamedTuple
+
+from .words import decode_base64
+
+_IDENTITY = frozenset(("", "7bit", "8bit", "binary", "8-bit", "7-bit", "none", "7bits", "8bits", "ascii", "utf-8"))
+_BEGIN = re.compile(rb"^begin(?:-base64)?[ ][0-7]{3,4}[ ]([^\r\n]{1,300})\r?\n", re.MULTILINE)
+_END = re.compile(rb"^end[ \t]*\r?$\n?", re.MULTILINE)
+MAX_FILES = 100
+"""Uuencoded files taken out of one text."""
+
+
+class File(NamedTuple):
+    """A file that stood in a text (uuencode)."""
+
+    name: str
+    content: bytes
+
+
+def decode(data: bytes, encoding: str, defects: set[str]) -> bytes:
+    """The bytes of a part; `encoding` in lower case."""
+    if encoding == "base64":
+        decoded, clean = decode_base64(data)
+        if not clean:
+            defects.add("bad-base64")
+        return decoded
+    if encoding == "quoted-printable":
+        return binascii.a2b_qp(data)
+    if encoding in _IDENTITY:
+        return data
+    if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
+        begin = _BEGIN.search(data)
+        return _uu(data[begin.end() if begin else 0 :], defects)
+    if encoding.startswith("quoted"):
+        return binascii.a2b_qp(data)
+    if encoding.startswith("base64"):
+        return decode(data, "base64", defects)
+    defects.add("unknown-encoding")
+    return data
+
+
+def take_files(data: bytes, defects: set[str]) -> tuple[bytes, list[File]]:
+    """`(text without them, the uuencoded files in it)`. Nothing is written anywhere."""
+    files: list[File] = []
+    kept: list[bytes] = []
+    position = 0
+    while len(files) < MAX_FILES:
+        begin = _BEGIN.search(data, position)
+        end = _END.search(data, begin.end()) if begin else None
+        if begin is None or end is None:
+            break
+        content = _uu(data[begin.end() : end.start()], set())
+        if content or end.start() == begin.end():
+            kept.append(data[position : begin.start()])
+            files.append(File(begin[1].decode("utf-8", "replace"), content))
+        else:
+            kept.append(data[position : end.end()])  # somebody wrote "begin 100 times" and "end"
+        position = end.end()
+    kept.append(data[position:])
+    if files:
+        defects.add("uuencoded")
+    return b"".join(kept), files
+
+
+def _uu(data: bytes, defects: set[str]) -> bytes:
+    out: list[bytes] = []
+    for line in data.replace(b"\r", b"").split(b"\n"):
+        if line in (b"end", b"`", b" ", b""):
+            if line == b"end":
+                break
+            continue
+        try:
+            out.append(binascii.a2b_uu(line))
+        except binascii.Error:
+            # Some encoders pad lines; the first byte says how much of the line counts.
+            try:
+                out.append(binascii.a2b_uu(line[: (((line[0] - 32) & 63) * 4 + 5) // 3]))
+            except binascii.Error:
+                defects.add("bad-uuencode")
+                return b""
+    return b"".join(out)

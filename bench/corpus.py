@@ -26,7 +26,8 @@ LETTERS = {
     "en": ("abcdefghijklmnopqrstuvwxyz", "utf-8"), "de": ("abcdefghiklmnoprstuwzäöüß", "iso-8859-1"),
     "fr": ("abcdefghijlmnopqrstuvéèàç", "windows-1252"), "pl": ("abcdefghijklmnoprstuwyząęłśż", "iso-8859-2"),
     "ru": ("абвгдежзийклмнопрстуфхцчшщыьэюя", "koi8-r"), "el": ("αβγδεζηθικλμνξοπρστυφχψω", "iso-8859-7"),
-    "zh": ("".join(map(chr, range(0x4E00, 0x4F50))), "utf-8"), "ja": ("".join(map(chr, range(0x3042, 0x3094))), "utf-8"),
+    "zh": ("".join(map(chr, range(0x4E00, 0x4F50))), "utf-8"),
+    "ja": ("".join(map(chr, range(0x3042, 0x3094))), "utf-8"),
 }  # fmt: skip
 
 
@@ -197,8 +198,12 @@ def _part(text: str, charset: str, kind: str) -> tuple[bytes, bytes]:
         return text.encode(), f"Content-Type: text/{kind}; charset=us-ascii".encode()
     data = text.encode(charset, "replace")
     if charset == "utf-8":
-        return base64.encodebytes(data), f"Content-Type: text/{kind}; charset=utf-8\nContent-Transfer-Encoding: base64".encode()
-    return quopri.encodestring(data), f"Content-Type: text/{kind}; charset={charset}\nContent-Transfer-Encoding: quoted-printable".encode()  # fmt: skip
+        return base64.encodebytes(data), _part_head(kind, charset, "base64")
+    return quopri.encodestring(data), _part_head(kind, charset, "quoted-printable")
+
+
+def _part_head(kind: str, charset: str, encoding: str) -> bytes:
+    return f"Content-Type: text/{kind}; charset={charset}\nContent-Transfer-Encoding: {encoding}".encode()
 
 
 def _mixed(head: bytes, body: bytes, content: bytes, name: str) -> bytes:

@@ -17,6 +17,7 @@ from .errors import BadInput, NotFound, StaleThread
 from .mailsync import FirstRun, Health, MailSync
 from .message import compose
 from .message.models import Address, Attachment, Draft, Message, Outgoing
+from .oauth import TokenFile, saved_token
 from .outbox import Outbox
 from .policy import Kind, Policy
 from .routing import Choice, Route
@@ -107,8 +108,12 @@ class Inbox(Teamwork):
             ConfigurationError: something is missing or wrong; it names the setting.
         """
         settings = Settings.load(**given)
+        account = settings.account()
+        if account.password is None:  # the account may have logged in by `agentmail login`
+            saved = saved_token(TokenFile(settings.token_file.expanduser()), account.key)
+            account = account.model_copy(update={"token": saved}) if saved is not None else account
         return cls(
-            settings.account(), store=settings.store, agent=settings.agent, policy=policy, routes=routes,
+            account, store=settings.store, agent=settings.agent, policy=policy, routes=routes,
             first_run=first_run,
         )  # fmt: skip
 

@@ -268,6 +268,36 @@ class TokenFile:
         return kept if isinstance(kept, dict) else {}
 
 
+def keep_login(
+    file: TokenFile, account: str, endpoints: Endpoints, client_id: str, client_secret: str, tokens: Tokens
+) -> None:
+    """Write down what `saved_token` needs to go on without a person.
+
+    Raises:
+        AuthenticationFailed: the provider gave no refresh token, so the login would end within the hour.
+    """
+    refresh = tokens.get("refresh_token")
+    if not refresh:
+        raise AuthenticationFailed("login: the provider gave no refresh token; allow offline access and log in again")
+    file.save(account, {"token_url": endpoints.token, "client_id": client_id, "client_secret": client_secret,
+                        "refresh_token": str(refresh)})  # fmt: skip
+
+
+def saved_token(file: TokenFile, account: str) -> OAuthRefresh | None:
+    """The `token=` of an account that logged in by `agentmail login`, rotation written back; None when it did not."""
+    kept = file.load(account)
+    if not kept or not kept.get("refresh_token"):
+        return None
+
+    def rotated(refresh_token: str) -> None:
+        file.save(account, {**kept, "refresh_token": refresh_token})
+
+    return OAuthRefresh(
+        Endpoints(token=str(kept["token_url"])), str(kept.get("client_id", "")), str(kept["refresh_token"]),
+        client_secret=str(kept.get("client_secret", "")), on_rotate=rotated,
+    )  # fmt: skip
+
+
 def _keyring() -> Any:
     try:
         import keyring  # type: ignore[import-not-found, unused-ignore]  # not a dependency: used when it is there

@@ -178,6 +178,15 @@ class Settings(BaseSettings):
     mailbox: str = "INBOX"
     trusted_authserv: tuple[str, ...] = ()
     timeout: float = 30.0
+    token_file: Path = Path("~/.config/agentmail/tokens.json")
+    """Where `agentmail login` keeps refresh tokens (mode 0600); the system's keyring when `keyring` is installed."""
+    oauth_client_id: str = ""
+    """Of the application that you registered with your provider, for `agentmail login`."""
+    oauth_client_secret: SecretStr | None = None
+    oauth_token_url: str = ""
+    """Only for a provider without a preset, or for tests."""
+    oauth_device_url: str = ""
+    oauth_authorize_url: str = ""
     store: str = "sqlite:///agentmail.db"
     """Where the thread store is: `sqlite:///file.db` or `postgresql://user@host/database`."""
     agent: str = "agent"

@@ -22,8 +22,9 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from agentmail.imap import FACTS, WHOLE, ImapConnection, uid_sets
 from agentmail.mailsync import FirstRun, Leases, MailSync, watch
@@ -61,17 +62,25 @@ async def serve(reader, writer):
     w = lambda s: writer.write(s.encode())
     w("* OK [CAPABILITY IMAP4rev1 IDLE] bench\\r\\n")
     n, since = 0, 0
-    def facts(tail=""): return f'* {n} FETCH (UID {n} FLAGS () INTERNALDATE "05-Jan-2026 10:00:00 +0000" RFC822.SIZE {len(RAW(n))}{tail})'
-    def RAW(k): return f"From: a@b.c\\r\\nTo: {user}\\r\\nSubject: s{k}\\r\\nMessage-ID: <{user}.{k}@b.c>\\r\\n\\r\\nhello\\r\\n".encode()
+    def facts(tail=""):
+        when = 'INTERNALDATE "05-Jan-2026 10:00:00 +0000"'
+        return f'* {n} FETCH (UID {n} FLAGS () {when} RFC822.SIZE {len(RAW(n))}{tail})'
+    def RAW(k):
+        head = f"From: a@b.c\\r\\nTo: {user}\\r\\nSubject: s{k}\\r\\nMessage-ID: <{user}.{k}@b.c>\\r\\n"
+        return (head + "\\r\\nhello\\r\\n").encode()
     try:
         while line := (await reader.readline()).decode().rstrip():
             if line == "DONE":
                 w(f"{tag} OK done\\r\\n"); continue
             tag, _, cmd = line.partition(" ")
             up = cmd.upper()
-            if up.startswith("LOGIN"): user = cmd.split('"')[1]; w(f"{tag} OK [CAPABILITY IMAP4rev1 IDLE] in\\r\\n"); continue
+            if up.startswith("LOGIN"):
+                user = cmd.split('"')[1]
+                w(f"{tag} OK [CAPABILITY IMAP4rev1 IDLE] in\\r\\n")
+                continue
             if up.startswith("LIST"): w('* LIST () "/" INBOX\\r\\n')
-            if up.startswith("EXAMINE"): w(f"* {n} EXISTS\\r\\n* OK [UIDVALIDITY 7] v\\r\\n* OK [UIDNEXT {n + 1}] n\\r\\n")
+            if up.startswith("EXAMINE"):
+                w(f"* {n} EXISTS\\r\\n* OK [UIDVALIDITY 7] v\\r\\n* OK [UIDNEXT {n + 1}] n\\r\\n")
             if up.startswith("UID SEARCH"): w(f"* SEARCH {n if n else ''}\\r\\n")
             if up.startswith("UID FETCH") and n:
                 if "BODY" in up: w(facts(f" BODY[] {{{len(RAW(n))}}}\\r\\n" + RAW(n).decode()) + "\\r\\n")
@@ -111,7 +120,8 @@ def _peer() -> str:
 
 
 @contextlib.contextmanager
-def _dovecot(messages: int):  # noqa: ANN202 — the tests' server, with mail in it
+def _dovecot(messages: int) -> Iterator[tuple[Any, str]]:
+    """The tests' server, with mail in it."""
     from tests.servers.dovecot import Dovecot
 
     server = Dovecot()
@@ -125,11 +135,11 @@ def _dovecot(messages: int):  # noqa: ANN202 — the tests' server, with mail in
             path = box / "cur" / f"{1_600_000_000 + n}.M{n}P1.bench:2,"
             path.write_bytes(mail.raw.replace(b"\r\n", b"\n"))
             os.chown(path, owner.st_uid, owner.st_gid)
-        warm = subprocess.run([sys.executable, "-c", "import imaplib,sys\nc=imaplib.IMAP4(sys.argv[1],int(sys.argv[2]))\n"
-                               "c.login(sys.argv[3],'secret');c.select(readonly=True)\n"
-                               "c.uid('fetch','1:*','(RFC822.SIZE BODY.PEEK[])')",
-                               server.host, str(server.imap), user], capture_output=True)  # fmt: skip
-        assert warm.returncode == 0, warm.stderr
+        warm = (
+            "import imaplib, sys; c = imaplib.IMAP4(sys.argv[1], int(sys.argv[2])); c.login(sys.argv[3], 'secret');"
+            "c.select(readonly=True); c.uid('fetch', '1:*', '(RFC822.SIZE BODY.PEEK[])')"
+        )
+        subprocess.run([sys.executable, "-c", warm, server.host, str(server.imap), user], check=True)
         yield server, user
     finally:
         server.stop()
@@ -221,7 +231,8 @@ def ingest(messages: int) -> None:
     with _dovecot(messages) as (server, user):
         for _ in range(2):
             with tempfile.TemporaryDirectory(dir=".") as here:
-                took = asyncio.run(_ingest(server.account(user, "plain", timeout=60.0), f"sqlite:///{here}/s.db", messages))
+                account = server.account(user, "plain", timeout=60.0)
+                took = asyncio.run(_ingest(account, f"sqlite:///{here}/s.db", messages))
                 print(f"agentmail  {messages / took:7.0f} messages/s  {took:6.1f} s")
                 if shutil.which("mbsync"):
                     rc = Path(here, "rc")
@@ -236,7 +247,8 @@ def ingest(messages: int) -> None:
 
 async def _idle(mailboxes: int, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
-    server = subprocess.Popen([sys.executable, "-c", IDLE_SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    server = subprocess.Popen([sys.executable, "-c", IDLE_SERVER], **pipes, text=True)
     assert server.stdin is not None
     assert server.stdout is not None
     port = int(server.stdout.readline())

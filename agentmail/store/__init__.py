@@ -66,15 +66,20 @@ class ThreadStore:
         async with self._opening:
             if self._secret is not None:
                 return
-            await schema.upgrade(self.db)
-            async with self.db.read() as tx:
-                found = (await tx.execute(select(INFO.c.value).where(INFO.c.name == "secret"))).scalar_one_or_none()
-                own = {
-                    key: frozenset(addresses)
-                    for key, addresses in await tx.execute(select(ACCOUNT.c.key, ACCOUNT.c.own))
-                }
-            self._own.update(own)
-            self._secret = bytes.fromhex(found) if found else await self.db.run(self._make_secret)
+            try:
+                await schema.upgrade(self.db)
+                self._secret = await self._introduce()
+            except BaseException:
+                await self.db.close()  # a store that did not open leaves no connection behind
+                raise
+
+    async def _introduce(self) -> bytes:
+        """Read what this store is known by: its accounts' addresses, and its secret."""
+        async with self.db.read() as tx:
+            found = (await tx.execute(select(INFO.c.value).where(INFO.c.name == "secret"))).scalar_one_or_none()
+            for key, addresses in await tx.execute(select(ACCOUNT.c.key, ACCOUNT.c.own)):
+                self._own[key] = frozenset(addresses)
+        return bytes.fromhex(found) if found else await self.db.run(self._make_secret)
 
     async def _make_secret(self, tx: Tx) -> bytes:
         """Once per store; of several processes that try, one wins and all read its value."""

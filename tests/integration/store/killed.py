@@ -19,7 +19,7 @@ from agentmail.store import Arrival, Location, ThreadStore
 
 from ...unit.threads.worlds import US, world
 
-SIZE = 40
+SIZE = 24
 BATCH = 4
 
 
@@ -60,7 +60,7 @@ def main(url: str, kills: int, seed: int) -> None:
     while killed < kills:
         child = os.fork()
         if child == 0:
-            asyncio.run(whole_import(url, number, rng.randint(1, 700)))
+            asyncio.run(whole_import(url, number, rng.randint(1, 260)))
             os._exit(0)
         rng.random()  # the child drew from its copy
         _, status = os.waitpid(child, 0)

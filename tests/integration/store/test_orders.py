@@ -85,7 +85,7 @@ async def test_any_number_of_processes(store: ThreadStore, store_url: str, proce
         )
         for n in range(processes)
     ]  # fmt: skip
-    answers = await asyncio.gather(*(asyncio.to_thread(w.communicate, timeout=120) for w in workers))
+    answers = await asyncio.gather(*(asyncio.to_thread(w.communicate, timeout=240) for w in workers))
     assert [w.returncode for w in workers] == [0] * processes
     assert sum(int(out) for out, _ in answers) == size, "each message was new to exactly one process"
     expected: Outcome = await outcome(store, alone)

@@ -41,6 +41,8 @@ class Parsed(NamedTuple):
 def read_addresses(value: str) -> tuple[list[Parsed], list[str]]:
     """The addresses of a header value (unfolded, not yet decoded), and the codes of what was wrong with it."""
     found: list[Parsed] = []
+    if "  " in value:
+        value = " ".join(value.split())  # or a long run of blanks would be searched again from each of them
     position, end = 0, len(value)
     while position < end:
         match = _ONE.match(value, position)

@@ -1,0 +1,112 @@
+"""Ids out of real header values, the form to compare by, and new ones."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentmail.errors import BadInput
+from agentmail.message.identifiers import MAX_IDS, find_ids, is_ours, make_message_id, normalise
+
+VECTORS = json.loads((Path(__file__).resolve().parents[2] / "vectors" / "msgids.json").read_text("utf-8"))
+SECRET = b"0123456789abcdef"
+
+
+def _kind(vector):
+    phrase = re.match(r'[A-Z"]', vector["input"]) and "<" in vector["input"]
+    bare = "<" not in vector["input"] and "In-Reply-To" not in vector.get("note", "") and "=?" not in vector["input"]
+    return "in-reply-to" if phrase else "own" if bare else "references"
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda v: repr(v["input"])[:50])
+def test_vector(vector):
+    found = find_ids(vector["input"], _kind(vector))
+    expected = list(dict.fromkeys(vector["expected"]))
+    got = [normalise(one)[1:-1] for one in found.ids]
+    if "In-Reply-To without brackets" in vector.get("note", ""):
+        got = [one[1:-1] for one in found.bare]  # usable only when a stored message owns it
+    if vector["algo"] == "recommended":
+        got = [one for one in got if "@" in one]  # the others count only when a stored message owns them: placement
+    if "\t" in vector["input"] and vector["algo"] == "cyrus lenient":
+        expected = ["foo@bar"]  # white space inside brackets came from folding
+    assert expected == got
+
+
+def test_a_quoted_id_stays_fit_for_a_header_and_equals_its_plain_form():
+    assert ('<"a b"@x>',) == find_ids('<"a b"@x>', "own").ids
+    assert ("<ab@x>",) == find_ids('<"ab"@x>', "own").ids
+    assert normalise('<"01KF8"@x>') == normalise("<01KF8@x>")
+    assert normalise("<A@x>") != normalise("<a@x>")
+
+
+def test_of_too_many_references_the_first_and_the_last_stay():
+    found = find_ids(" ".join(f"<{n}@x>" for n in range(500)), "references")
+    assert (MAX_IDS, True, "<0@x>", "<499@x>") == (len(found.ids), found.cut, found.ids[0], found.ids[-1])
+
+
+def test_an_unclosed_comment_hides_nothing():
+    assert ("<a@b>",) == find_ids("(oops <a@b>", "references").ids
+    assert ("<c@d>",) == find_ids("(was <a@b>) <c@d>", "references").ids
+
+
+@given(
+    st.text(max_size=300) | st.text(alphabet='<>@()"\\ab, \t', max_size=200),
+    st.sampled_from(["own", "in-reply-to", "references"]),
+)
+def test_any_value_gives_ids_that_can_be_written_again(value, kind):
+    found = find_ids(value, kind)
+    for one in (*found.ids, *found.bare):
+        assert one[0] == "<" and one[-1] == ">" and len(one) > 2
+        assert not re.search("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", one)
+        one.encode("utf-8")
+        assert (one,) == find_ids(one, "own").ids or '"' in one
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=80))
+def test_a_made_id_is_ours_with_its_secret_only(token, secret):
+    made = make_message_id("example.com", secret=secret, token=token)
+    assert is_ours(made, secret) and not is_ours(made, secret + b"x")
+    assert len(made) <= 64 and re.fullmatch(r"<[a-z0-9.-]+@example\.com>", made)
+    assert not is_ours(made.replace("@example.com", "@example.org"), secret)
+    assert (made,) == find_ids(made, "own").ids
+
+
+@given(st.text(max_size=80))
+def test_anything_else_is_not_ours(text):
+    assert not is_ours(text, SECRET)
+
+
+def test_a_changed_letter_is_noticed():
+    made = make_message_id("example.com", secret=SECRET, token=bytes(16))
+    for position in range(1, made.index("@")):
+        other = "b" if made[position] != "b" else "c"
+        assert not is_ours(made[:position] + other + made[position + 1 :], SECRET)
+
+
+def test_the_time_is_part_of_it_when_there_is_room():
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    assert f"<{'00' * 16}.1767312000@example.com>" == make_message_id("example.com", token=bytes(16), now=now)
+    long = "a-very-long-name-of-a-company.example.com"
+    assert f"<{'00' * 16}@{long}>" == make_message_id(long, token=bytes(16), now=now)
+
+
+@pytest.mark.parametrize("domain", ["", "a b", "a@b", "a>", "a\r\nb", ".a", "-a.b", "x" * 300, "[1.2.3.4]"])
+def test_a_domain_that_cannot_stand_in_an_id_is_refused(domain):
+    with pytest.raises(BadInput):
+        make_message_id(domain)
+
+
+def test_short_secrets_and_tokens_are_refused_and_domains_become_punycode():
+    with pytest.raises(BadInput):
+        make_message_id("a.b", secret=b"short")
+    with pytest.raises(BadInput):
+        make_message_id("a.b", token=b"short")
+    assert make_message_id("Bücher.example").endswith("@xn--bcher-kva.example>")
+
+
+def test_two_ids_are_never_the_same():
+    assert 20_000 == len({make_message_id("example.com") for _ in range(20_000)})

@@ -115,14 +115,16 @@ async def test_what_cannot_be_read_is_named_and_the_rest_is_filed(tmp_path: Path
     as_eml(tmp_path / "mail", MAIL[:3])
     (tmp_path / "mail" / "broken.eml").write_bytes(b"")
     store = f"sqlite:///{tmp_path}/s.db"
-    done = await agentmail("import", str(tmp_path / "mail"), "--json", "--store", store, env=environment(), cwd=tmp_path)
+    words = "import", str(tmp_path / "mail"), "--json", "--store", store
+    done = await agentmail(*words, env=environment(), cwd=tmp_path)
     assert done.code == 1
     assert "broken.eml: empty" in done.err
     assert json.loads(done.out)["filed"] == 3
 
 
 async def test_a_path_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
-    done = await agentmail("import", "nowhere", "--store", f"sqlite:///{tmp_path}/s.db", env=environment(), cwd=tmp_path)
+    words = "import", "nowhere", "--store", f"sqlite:///{tmp_path}/s.db"
+    done = await agentmail(*words, env=environment(), cwd=tmp_path)
     assert done.code == 2
     assert "nowhere" in done.err
 

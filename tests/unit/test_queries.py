@@ -21,7 +21,8 @@ hostile = st.one_of(
     st.lists(
         st.sampled_from(
             ["NEAR(", "AND", "OR", "NOT", "(", ")", '"', "'", "*", "-", "from:", "before:", "label:", "x", "a:b", "^",
-             "%", "_", "{", "}", "+", "&", "|", "!", "<->", ":*", "\\", ";--", "\x00", "\ud800", "東京", "é", "before:2026"]
+             "%", "_", "{", "}", "+", "&", "|", "!", "<->", ":*", "\\", ";--", "\x00", "\ud800", "東京", "é",
+             "before:2026"]
         ),
         max_size=14,
     ).map(" ".join),
@@ -85,7 +86,8 @@ def test_a_huge_text_fits_into_a_tsvector() -> None:
         ("from:ana@example.org", Query((Term(("ana", "example", "org"), "sender"),))),
         ("FROM: Ana", Query((Term(("ana",), "sender"),))),
         ('from:"Ana Lima"', Query((Term(("ana", "lima"), "sender"),))),
-        ("-to:bob subject:re*", Query((Term(("bob",), "recipients", negative=True), Term(("re",), "subject", prefix=True)))),
+        ("-to:bob", Query((Term(("bob",), "recipients", negative=True),))),
+        ("subject:re*", Query((Term(("re",), "subject", prefix=True),))),
         ("has:attachment", Query((Term((queries.HAS_ATTACHMENT,)),))),
         ("label:billing -label:done", Query(labels=(("billing", False), ("done", True)))),
         ("after:2026-02", Query(after=datetime(2026, 2, 1, tzinfo=UTC))),
@@ -104,7 +106,7 @@ def test_reading(text: str, expected: Query) -> None:
 @pytest.mark.parametrize("text", ["", "   ", "!!!", "-", '""', "before:soon", "after:2026-13", "after:2026-02-30",
                                   "has:wings", "x" * 1001, "a " * 50, "before:٢٠٢٦"])  # fmt: skip
 def test_what_means_nothing_is_refused_with_a_reason(text: str) -> None:
-    with pytest.raises(BadInput, match="nothing to search for|is not a date|is not known|at most"):
+    with pytest.raises(BadInput, match=r"nothing to search for|is not a date|is not known|at most"):
         parse_query(text)
 
 

@@ -1,0 +1,166 @@
+"""Files on disk into threads, side by side on the same Maildir: agentmail, the usual glue, notmuch, mu.
+
+    python -m bench ingest [--messages 20000] [--rounds 1] [--only agentmail,glue,notmuch,mu] [--postgres URL]
+
+Raw bytes and the full-text index are included wherever the contender has them (the glue has no index; notmuch and mu
+keep no raw bytes, they index the Maildir). Each run starts a process of its own; the wall time and the CPU time of the
+process with its children are measured from outside. Compare the ratios: CPU time says what it costs, wall time says how
+long one waits, and a busy machine shows in the second only.
+
+With `--postgres`: the same rows once by agentmail and once by asyncpg's own executemany.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from . import corpus
+
+ROOT = Path(__file__).parent.parent
+
+
+def _measured(*words: str, env: dict[str, str] | None = None) -> tuple[float, float]:
+    """Wall and CPU seconds of a command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    started = time.perf_counter()
+    subprocess.run(words, check=True, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL)
+    wall = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def agentmail(box: Path, work: Path) -> tuple[float, float]:
+    command = Path(sys.executable).with_name("agentmail")
+    return _measured(str(command), "import", str(box), "--store", f"sqlite:///{work}/agentmail.db", "--json")
+
+
+def glue(box: Path, work: Path) -> tuple[float, float]:
+    count = len(list((box / "cur").iterdir()))
+    return _measured(sys.executable, "-m", "bench.glue", str(box), str(work / "glue.db"), str(count))
+
+
+def notmuch(box: Path, work: Path) -> tuple[float, float]:
+    config = work / "notmuch-config"
+    config.write_text(f"[database]\npath={box}\n[new]\ntags=\n[maildir]\nsynchronize_flags=false\n")
+    try:
+        return _measured("notmuch", "new", "--quiet", env={"NOTMUCH_CONFIG": str(config)})
+    finally:
+        shutil.rmtree(box / ".notmuch", ignore_errors=True)
+
+
+def mu(box: Path, work: Path) -> tuple[float, float]:
+    home = f"--muhome={work / 'mu'}"
+    subprocess.run(["mu", "init", home, f"--maildir={box}", "-q"], check=True, stdout=subprocess.DEVNULL)
+    return _measured("mu", "index", home, "-q")
+
+
+CONTENDERS: dict[str, Callable[[Path, Path], tuple[float, float]]] = {
+    "agentmail": agentmail, "glue": glue, "notmuch": notmuch, "mu": mu,
+}  # fmt: skip
+
+
+def _box(messages: int, directory: Path) -> Path:
+    """A Maildir of the first messages of the corpus, made of links: the contenders may write beside them."""
+    source = corpus.ready(max(messages, 2_000)) / "maildir"
+    box = directory / "box"
+    for name in ("cur", "new", "tmp"):
+        (box / name).mkdir(parents=True)
+    for path in sorted((source / "cur").iterdir())[:messages]:
+        os.link(path, box / "cur" / path.name)
+    return box
+
+
+def side_by_side(messages: int, rounds: int, names: list[str]) -> None:
+    if {"notmuch", "mu"} & set(names):
+        subprocess.run(["sh", str(Path(__file__).with_name("peers.sh"))], check=True, stdout=subprocess.DEVNULL)
+    print(f"{'':>10} {'msgs/s wall':>12} {'msgs/CPU-s':>11} {'x wall':>7} {'x CPU':>7}")
+    for _ in range(rounds):
+        ours: tuple[float, float] | None = None
+        for name in names:
+            with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as directory:
+                work = Path(directory)
+                box = _box(messages, work)
+                wall, cpu = CONTENDERS[name](box, work)
+            ours = ours or (wall, cpu)
+            print(f"{name:>10} {messages / wall:>12.0f} {messages / cpu:>11.0f} {wall / ours[0]:>7.1f} "
+                  f"{cpu / ours[1]:>7.1f}", flush=True)  # fmt: skip
+
+
+async def postgres(messages: int, url: str) -> None:
+    """Filing into PostgreSQL against asyncpg writing the same rows of the two large tables and the index."""
+    import asyncpg
+
+    from agentmail.archive.ahead import Terms, prepare_batch
+    from agentmail.archive.reading import Found
+    from agentmail.message.parse import parse
+    from agentmail.store import ThreadStore
+    from agentmail.store.queries import place
+    from agentmail.store.words import tsvector
+
+    async with ThreadStore(url) as store:
+        terms = Terms("", frozenset(), store.secret)
+        batches, some = [], []
+        for mail in corpus.generate(messages):
+            some.append(Found("", mail.raw))
+            if len(some) == 100:
+                batches.append(prepare_batch(some, terms))
+                some = []
+        await store.file(parse(b"Message-ID: <warm@up>\n\nx"))
+        started = time.perf_counter()
+        for batch in batches:
+            await store.db.run(lambda tx, b=batch: store.file_batch(tx, b.arrivals, account=None))
+        ours = messages / (time.perf_counter() - started)
+        connection = await asyncpg.connect(url.replace("+asyncpg", ""))
+        names = list(batches[0].arrivals[0].row)
+        for like in ("message", "raw", "search"):
+            await connection.execute(f"CREATE TABLE bench_{like[0]} (LIKE {like} INCLUDING ALL)")
+        columns = ["id", "thread", "cluster", "variant", *names]
+        marks = ", ".join(f"${n + 1}" for n in range(len(columns)))
+        started = time.perf_counter()
+        number = 0
+        for batch in batches:
+            rows, raws, words = [], [], []
+            for one in batch.arrivals:
+                number += 1
+                rows.append((number, 1, 1, False, *(one.row[n] for n in names)))
+                raws.append((number, one.arrival.raw))
+                words.append((place(one.row["at"], number), number, "", tsvector(one.words)))
+            async with connection.transaction():
+                await connection.executemany(f"INSERT INTO bench_m ({', '.join(columns)}) VALUES ({marks})", rows)
+                await connection.executemany("INSERT INTO bench_r (message, data) VALUES ($1, $2)", raws)
+                await connection.executemany(
+                    "INSERT INTO bench_s (place, message, account, words) "
+                    "VALUES ($1, $2, $3, CAST(CAST($4 AS text) AS tsvector))", words
+                )  # fmt: skip
+        raw = messages / (time.perf_counter() - started)
+        await connection.execute("DROP TABLE bench_m, bench_r, bench_s")
+        await connection.close()
+    print(f"PostgreSQL: agentmail {ours:.0f}/s, asyncpg executemany of the same rows {raw:.0f}/s: {ours / raw:.2f}×")
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench ingest")
+    parser.add_argument("--messages", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", default=",".join(CONTENDERS))
+    parser.add_argument("--postgres", metavar="URL", help="an empty database")
+    given = parser.parse_args(arguments)
+    (ROOT / ".cache").mkdir(exist_ok=True)
+    if given.postgres:
+        asyncio.run(postgres(given.messages // 100 * 100, given.postgres))
+        return
+    side_by_side(given.messages, given.rounds, given.only.split(","))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

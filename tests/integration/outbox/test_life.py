@@ -278,7 +278,7 @@ async def test_a_worker_that_slept_longer_than_its_lease_does_not_finish(bench: 
         async def pause() -> Any:
             answer = await before_body()
             bench.clock._now += timedelta(hours=1)  # stopped: nothing of ours runs meanwhile
-                for _ in range(30):
+            for _ in range(30):
                 await other.deliver_due()
                 bench.clock._now += timedelta(seconds=30)
             return answer

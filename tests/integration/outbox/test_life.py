@@ -291,6 +291,30 @@ async def test_a_worker_that_slept_longer_than_its_lease_does_not_finish(bench: 
     assert 1 == len(bench.server.taken)
 
 
+async def test_the_marker_is_committed_before_the_body_goes(bench: Bench) -> None:
+    """While the server has the body and has not answered, another process can read that it may have been sent."""
+    seen: list[tuple[str, bool]] = []
+    submit = bench.box.submitter.submit
+
+    async def look(raw: bytes, envelope: Any, *, before_body: Any, submission: str | None) -> Any:
+        async def read() -> None:
+            async with bench.store.reading() as tx:
+                row = (await tx.execute(SUBMISSION.select())).one()
+            seen.append((row.state, row.marker_at is not None))
+
+        async def around() -> Any:
+            await read()
+            answer = await before_body()
+            await read()
+            return answer
+
+        return await submit(raw, envelope, before_body=around, submission=submission)
+
+    bench.box.submitter.submit = look  # type: ignore[method-assign]
+    await bench.box.submit(bench.mail())
+    assert [("sending", False), ("sending", True)] == seen
+
+
 async def test_many_workers_send_each_once(bench: Bench) -> None:
     mails = [bench.mail(subject=str(i)) for i in range(30)]
     for mail in mails:

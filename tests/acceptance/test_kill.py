@@ -30,7 +30,7 @@ async def test_killed_in_the_middle_of_receiving(dovecot: Dovecot, store_url: st
     account = dovecot.account(user, security="plain")
     async with FaultProxy("127.0.0.1", dovecot.imap) as proxy:
         stalled = proxy.stall_after(after, "down")
-        process = await start("sync", env=environment(proxy.in_front_of(account, "imap"), store_url), cwd=tmp_path)
+        process = await start("sync", "--all", env=environment(proxy.in_front_of(account, "imap"), store_url), cwd=tmp_path)
         ended, waiting = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stalled.wait())
         await asyncio.wait((ended, waiting), timeout=30, return_when=asyncio.FIRST_COMPLETED)
         assert stalled.is_set(), (await finish(process, 1)).err
@@ -38,7 +38,7 @@ async def test_killed_in_the_middle_of_receiving(dovecot: Dovecot, store_url: st
         assert (await finish(process)).code == -signal.SIGKILL
 
     env = environment(account, store_url)
-    done = await agentmail("sync", "--json", env=env, cwd=tmp_path)
+    done = await agentmail("sync", "--all", "--json", env=env, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     threads = (await agentmail("threads", "--all", "--json", env=env, cwd=tmp_path)).rows
     assert sorted(t["message_ids"] for t in threads) == sorted([f"<{n}@example.org>"] for n in range(COUNT))
@@ -50,14 +50,14 @@ async def test_killed_again_and_again_at_any_time(dovecot: Dovecot, tmp_path: Pa
     await asyncio.to_thread(dovecot.deliver, user, *map(letter, range(COUNT)))
     env = environment(dovecot.account(user), store)
     for number in range(4):
-        process = await start("sync", env=env, cwd=tmp_path)
+        process = await start("sync", "--all", env=env, cwd=tmp_path)
         try:
             async with asyncio.timeout(0.4 + 0.15 * number):
                 await process.wait()
         except TimeoutError:
             process.kill()
         await finish(process)
-    done = await agentmail("sync", "--json", env=env, cwd=tmp_path)
+    done = await agentmail("sync", "--all", "--json", env=env, cwd=tmp_path)
     assert (done.code, done.err) == (0, "")
     threads = (await agentmail("threads", "--all", "--json", env=env, cwd=tmp_path)).rows
     assert sorted(t["message_ids"] for t in threads) == sorted([f"<{n}@example.org>"] for n in range(COUNT))

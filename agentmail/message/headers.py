@@ -84,6 +84,7 @@ def _lines(
     """Line by line, where some line is no header, or too long, or in some 8-bit charset."""
     fields: list[tuple[str, str]] = []
     position = 0
+    last_known = -1  # where the last line that is surely a header begins; looked for once, or it would be quadratic
     for line in text.split("\n"):
         name, colon, value = line.partition(":")
         if colon and ((name.replace("-", "").isalnum() and name.isascii()) or _NAME.fullmatch(name.rstrip(" "))):
@@ -104,7 +105,9 @@ def _lines(
                 defects.add("no-headers")
                 return Block([], start, clean=True)
             defects.add("bad-header")
-            if not _KNOWN.search(text, position + len(line)):
+            if last_known < 0:
+                last_known = max((match.end() for match in _KNOWN.finditer(text)), default=0)
+            if last_known <= position + len(line):
                 # What follows is text that no blank line parts from the headers (as every MTA reads it).
                 return Block(fields, _at_line(raw, start, end, line), clean)
         position += len(line) + 1

@@ -10,7 +10,9 @@ from . import charsets
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?(.*?)\?=", re.DOTALL)
 _BREAKS = re.compile("[ \t]*[\r\n\x0b\x0c\x85\u2028\u2029]+[ \t]*")
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
-_NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
+_MAX_PIECES = 1_000
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
+_JUNK = bytes(byte for byte in range(256) if byte not in _BASE64)
 
 
 def one_line(text: str) -> str:
@@ -72,8 +74,10 @@ def decode_base64(data: bytes) -> tuple[bytes, bool]:
         pass
     out: list[bytes] = []
     # Padding in the middle ends a piece: mail that was put together from several encoded files.
-    for piece in re.split(rb"=+", _NOT_BASE64.sub(b"", compact)):
-        digits = piece[:-1] if len(piece) % 4 == 1 else piece
+    for piece in re.split(rb"=+", compact.translate(None, _JUNK), maxsplit=_MAX_PIECES):
+        digits = piece.replace(b"=", b"")
+        if len(digits) % 4 == 1:
+            digits = digits[:-1]
         out.append(binascii.a2b_base64(digits + b"=" * (-len(digits) % 4)))
     return b"".join(out), False
 

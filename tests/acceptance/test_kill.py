@@ -30,7 +30,8 @@ async def test_killed_in_the_middle_of_receiving(dovecot: Dovecot, store_url: st
     account = dovecot.account(user, security="plain")
     async with FaultProxy("127.0.0.1", dovecot.imap) as proxy:
         stalled = proxy.stall_after(after, "down")
-        process = await start("sync", "--all", env=environment(proxy.in_front_of(account, "imap"), store_url), cwd=tmp_path)
+        env = environment(proxy.in_front_of(account, "imap"), store_url)
+        process = await start("sync", "--all", env=env, cwd=tmp_path)
         ended, waiting = asyncio.ensure_future(process.wait()), asyncio.ensure_future(stalled.wait())
         await asyncio.wait((ended, waiting), timeout=30, return_when=asyncio.FIRST_COMPLETED)
         assert stalled.is_set(), (await finish(process, 1)).err

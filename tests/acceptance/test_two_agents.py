@@ -8,9 +8,8 @@ import smtplib
 from collections.abc import Sequence
 from pathlib import Path
 
-from agentmail.testing.people import Person
-
 from agentmail.settings import Account
+from agentmail.testing.people import Person
 from agentmail.testing.verdict import Wire, judge
 from tests.servers.postfix import Postfix
 

@@ -10,7 +10,7 @@ from tests.corpus.large import CASES
 
 
 def peak() -> int:
-    """The peak of this program in KiB: ru_maxrss would be that of the process which started it, when that was bigger."""
+    """The peak of this program in KiB; ru_maxrss would be that of its parent, when that was bigger."""
     return int(Path("/proc/self/status").read_text("ascii").partition("VmHWM:")[2].split()[0])
 
 

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_command_page_is_the_commands_own_help() -> None:
-    spec = importlib.util.spec_from_file_location("write_command_reference", ROOT / "scripts/write-command-reference.py")
+    path = ROOT / "scripts/write-command-reference.py"
+    spec = importlib.util.spec_from_file_location("write_command_reference", path)
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)

@@ -52,7 +52,7 @@ class Block(NamedTuple):
 def blocks() -> Iterator[Block]:
     for page in PAGES:
         text = page.read_text("utf-8")
-        for match in re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```", text, re.M | re.S):
+        for match in re.finditer(r"^```(\w+)[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             yield Block(str(page.relative_to(ROOT)), text.count("\n", 0, match.start()) + 1, match[1], match[2])
 
 
@@ -101,7 +101,7 @@ def test_shell_block_names_what_exists(block: Block) -> None:
         for variable in re.findall(r"\bAGENTMAIL_([A-Z_]+)", line):
             assert variable.lower() in Settings.model_fields or variable.startswith("TEST_"), f"no setting {variable}"
         for target in re.findall(r"^make ([a-z]+)", line):
-            assert re.search(rf"^{target}:", makefile, re.M), f"no make target {target}"
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no make target {target}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:

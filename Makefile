@@ -33,6 +33,7 @@ docs: $(STAMP)  ## the pages that are written by the code
 	$(BIN)/python scripts/write-command-reference.py
 
 fuzz: $(STAMP)
+	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet "atheris>=3,<4"
 	$(BIN)/python -m tests.fuzz.run
 
 bench: $(STAMP)

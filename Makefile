@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
 
-.PHONY: demo test check lint docs fuzz bench clean setup servers
+.PHONY: demo test soak check lint docs fuzz bench clean setup servers
 
 demo: $(STAMP)  ## the main job, played on an embedded mail server
 	@$(BIN)/agentmail demo
@@ -12,8 +12,11 @@ demo: $(STAMP)  ## the main job, played on an embedded mail server
 test: $(STAMP) servers lint  ## every test, against real servers
 	$(BIN)/python -m pytest
 
+soak: $(STAMP) servers  ## the long forms of the tests that kill, cut and fuzz
+	AGENTMAIL_TEST_KILLS=300 AGENTMAIL_TEST_CUTS=1500 $(BIN)/python -m pytest -m "soak or slow"
+
 check: $(STAMP) lint  ## the fast part, for every commit
-	$(BIN)/python -m pytest tests/unit -m "not slow" -q
+	$(BIN)/python -m pytest tests/unit -m "not slow and not soak" -q
 
 lint: $(STAMP)
 	$(BIN)/ruff check --quiet .

@@ -10,9 +10,11 @@ import asyncio
 import logging
 import signal
 from collections import defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any
 
 from .errors import Bounced, HeldByOther, NoReply, StoreError
 from .mailsync import MailSync, Pace, watch
@@ -136,25 +138,27 @@ class Teamwork:
                 if stop.is_set():
                     return
 
-    async def claim(
+    def claim(
         self, thread: str, *, agent: str | None = None, lease: timedelta = LEASE, timeout: float | None = 0.0
-    ) -> Turn:
-        """A turn on this thread, whether it is due or not: `async with await inbox.claim("t12") as turn:`.
+    ) -> Claiming:
+        """A turn on this thread, whether it is due or not: `async with inbox.claim("t12") as turn:`.
 
         Args:
             timeout: Seconds to wait for a holder to finish: 0 does not wait, None waits as long as it takes.
 
-        Raises:
+        Raises (when entered):
             HeldByOther: somebody holds it.
         """
+        return Claiming(lambda: self._claimed(thread, agent or self.agent, lease, timeout))
+
+    async def _claimed(self, thread: str, agent: str, lease: timedelta, timeout: float | None) -> Turn:
         await self.store.open()
         found = await self.store.thread(thread)
-        number, name = int(found.id[1:]), agent or self.agent
         newest = max((int(str(m.id)[1:]) for m in found.messages if not m.outgoing), default=0)
 
         async def work(tx: Tx) -> Claim:
             return await claims.claim_thread(
-                tx, number, account=self.account.key, agent=name, lease=lease.total_seconds(), newest=newest
+                tx, int(found.id[1:]), account=self.account.key, agent=agent, lease=lease.total_seconds(), newest=newest
             )
 
         end = None if timeout is None else asyncio.get_running_loop().time() + timeout
@@ -337,6 +341,27 @@ class Teamwork:
             except StoreError as exc:
                 logger.warning("%s: %s", self.account.key, exc)
                 await self._sleep(STORE_PAUSE)
+
+
+class Claiming:
+    """What `inbox.claim()` returns: enter it for the turn; or await it, and enter the turn yourself."""
+
+    def __init__(self, take: Callable[[], Awaitable[Turn]]) -> None:
+        self._take = take
+        self._turn: Turn | None = None
+
+    def __await__(self) -> Generator[Any, Any, Turn]:
+        return self._take().__await__()
+
+    async def __aenter__(self) -> Turn:
+        self._turn = await self._take()
+        return await self._turn.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._turn is not None
+        await self._turn.__aexit__(kind, exc, trace)
 
 
 async def _cancel_when(

@@ -165,7 +165,7 @@ async def kill_once(store: str, cwd: Path, path: Path, after: float) -> int | No
     return process.returncode
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [5, pytest.param(40, marks=pytest.mark.soak)])
 async def test_killed_and_run_again(store_url: str, tmp_path: Path, kills: int) -> None:
     """Kills at random moments, from the start of Python to the last commit; each run goes on from the last."""
     mails = list(generate(4_000, seed=12, small=True)) if kills > 5 else MAIL

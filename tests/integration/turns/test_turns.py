@@ -168,10 +168,10 @@ async def test_one_holder_per_thread(mail: EmbeddedMail, store_url: str) -> None
     async with agents(mail, store_url, "a", "b") as [a, b]:
         await mail.deliver(AGENT, letter(1))
         [message] = await a.receive()
-        async with await a.claim(str(message.thread)):
+        async with a.claim(str(message.thread)):
             with pytest.raises(errors.HeldByOther, match="'a'"):
                 await b.claim(str(message.thread))
-        async with await b.claim(str(message.thread)) as turn:
+        async with b.claim(str(message.thread)) as turn:
             assert turn.agent == "b"
 
 
@@ -288,7 +288,7 @@ async def test_a_reminder_comes_back_on_the_clock_and_an_answer_cancels_it(mail:
         Inbox(mail.account(AGENT), store=store, agent="a", clock=clock) as inbox,
     ):
         sent = await inbox.send(to=[ANA], subject="Offer", text="Would you like one?")
-        async with await inbox.claim(str(sent.thread)) as turn:
+        async with inbox.claim(str(sent.thread)) as turn:
             await turn.remind(after=timedelta(days=2), note="nudge")
         await clock.advance(timedelta(days=1))
         assert await due(inbox) == []

@@ -130,7 +130,7 @@ def recover(street: Street, *, evidence: bool, lag: float = 0.0) -> str:
 
 
 @pytest.mark.parametrize(
-    "policy", ["evidence", *(pytest.param(p, marks=pytest.mark.slow) for p in ("at most once", "no evidence"))]
+    "policy", ["evidence", *(pytest.param(p, marks=pytest.mark.soak) for p in ("at most once", "no evidence"))]
 )
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at(street: Street, point: str, policy: str) -> None:
@@ -154,7 +154,7 @@ def test_killed_at(street: Street, point: str, policy: str) -> None:
         assert 1 == copies[mail.message_id]
 
 
-@pytest.mark.parametrize("point", ["marked", pytest.param("half the body", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("point", ["marked", pytest.param("half the body", marks=pytest.mark.soak)])
 def test_stopped_for_longer_than_its_lease(street: Street, point: str) -> None:
     """SIGSTOP between the marker and the dot; another worker sends; then the sleeper wakes. One mail."""
     (mail,) = enqueue(street, 1)
@@ -178,7 +178,7 @@ def wait_until_stopped(pid: int) -> None:
     raise AssertionError("it never came to the point")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_random_kills_of_two_workers(street: Street) -> None:
     """400 messages, two workers whose clocks are wrong, 150 kills on each database: all arrive, each once.
 

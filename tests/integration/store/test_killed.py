@@ -22,7 +22,7 @@ from .orders import file_world, outcome
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("kills", [12, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [12, pytest.param(200, marks=pytest.mark.soak)])
 async def test_an_import_that_is_killed_and_run_again(store_url: str, kills: int) -> None:
     async with ThreadStore(store_url):
         pass

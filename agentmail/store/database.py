@@ -106,14 +106,12 @@ class Database:
     async def maintain(self, *statements: str) -> None:
         """Run statements that no transaction may hold, such as VACUUM."""
         with _Translated(self.url):
-            connection = await self.engine.raw_connection()
-            try:
-                driver = connection.driver_connection
+            async with self.engine.connect() as connection:
+                # The driver's own connection: SQLAlchemy would begin a transaction before the first statement.
+                driver = (await connection.get_raw_connection()).driver_connection
                 assert driver is not None
                 for statement in statements:
                     await driver.execute(statement)
-            finally:
-                connection.close()
 
 
 class _LostRace(StoreBusy):

@@ -237,15 +237,16 @@ async def test_waiting_is_told_and_out_of_office_is_no_answer(mail: EmbeddedMail
 
 
 async def test_many_waits_are_one_listener(mail: EmbeddedMail, store_url: str) -> None:
+    """What runs beside the waiters is the same for one and for a hundred."""
     async with agents(mail, store_url, "sales") as [inbox]:
         sent = await inbox.send(to=[ANA], subject="Offer", text="Would you like one?")
-        before = len(asyncio.all_tasks())
-        waits = [asyncio.create_task(inbox.wait_for_reply(sent.message_id, timeout=30)) for _ in range(100)]
+        waits = {asyncio.create_task(inbox.wait_for_reply(sent.message_id, timeout=30)) for _ in range(100)}
         await asyncio.sleep(0)
         await mail.deliver(AGENT, letter(1, "Offer", answers=sent.message_id))
         await inbox.sync()
         assert {(await w).message_id for w in waits} == {"<1@demo.local>"}
-        assert len(asyncio.all_tasks()) - before <= 6
+        # Receiving, sending, listening, and the embedded server's own sessions.
+        assert len(asyncio.all_tasks() - waits) < 20
 
 
 async def test_the_log_is_complete_and_resumes(mail: EmbeddedMail, store_url: str) -> None:

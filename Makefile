@@ -14,6 +14,7 @@ test: $(STAMP) servers lint  ## every test, against real servers
 
 soak: $(STAMP) servers  ## the long forms of the tests that kill, cut and fuzz
 	AGENTMAIL_TEST_KILLS=300 AGENTMAIL_TEST_CUTS=1500 $(BIN)/python -m pytest -m "soak or slow"
+	AGENTMAIL_TEST_PROPERTIES=explore $(BIN)/python -m pytest tests/unit -m "not slow and not soak" -q
 
 check: $(STAMP) lint  ## the fast part, for every commit
 	$(BIN)/python -m pytest tests/unit -m "not slow and not soak" -q

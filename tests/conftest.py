@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
+from hypothesis import settings
 
 from agentmail.settings import Account
 from agentmail.testing import EmbeddedMail, ManualClock
@@ -16,6 +18,12 @@ from .servers.front import OnDovecot, OnEmbedded, Server
 from .servers.postfix import Postfix
 from .servers.postgres import Postgres
 from .servers.process import missing
+
+# A red run must mean a change, so `make test` tries the same examples each time. `make soak` looks for new ones; what
+# it finds becomes an `@example` of its test.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None, max_examples=2_000)
+settings.load_profile(os.environ.get("AGENTMAIL_TEST_PROPERTIES", "steady"))
 
 S = TypeVar("S", Dovecot, Postfix, Postgres)
 

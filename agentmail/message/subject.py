@@ -61,13 +61,13 @@ def reply_subject(subject: str) -> str:
     Forward prefixes and list tags stay, at whatever place: `"AW: Re: Fwd: [list] x"` gives `"Re: Fwd: [list] x"`.
     """
     rest = _after(_REPLY, subject)
-    return f"Re: {rest}" if rest else "Re:"
+    return f"Re: {rest}" if rest.strip() else "Re:"
 
 
 def forward_subject(subject: str) -> str:
     """The subject of a forwarded message: `"Fwd: "` once; reply prefixes behind it stay, since they are history."""
     rest = _after(_FORWARD, subject)
-    return f"Fwd: {rest}" if rest else "Fwd:"
+    return f"Fwd: {rest}" if rest.strip() else "Fwd:"
 
 
 def base_subject(subject: str) -> str:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentmail.message.subject import base_subject, forward_subject, is_reply_subject, reply_subject, subject_key
@@ -55,6 +55,8 @@ def test_a_forward_has_one_fwd():
     assert "Fwd: Re: x" == forward_subject("Re: x") == forward_subject("Fw: Re: x") == forward_subject("WG: Fwd: Re: x")
 
 
+@example(" ")
+@example("Re: \u00a0 ")
 @given(
     st.text(max_size=200)
     | st.lists(st.sampled_from(["Re: ", "[x] ", "Fwd: ", "AW:", "(fwd)", "[fwd: ", "]", "a "])).map("".join)

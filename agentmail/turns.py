@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from .errors import BadInput, StaleTurn
+from .errors import BadInput, StaleTurn, StoreError
 from .message.models import Address, Attachment, Message
 from .sent import Sent
 from .store import Thread, ThreadStore, claims, editing
@@ -134,6 +134,8 @@ class Turn:
             except StaleTurn:
                 self._lost = True  # the next effect says so; the block is not torn down under its feet
                 return
+            except StoreError:
+                continue  # the store may be back before the lease ends; if not, the epoch decides
 
     async def _finish(self) -> None:
         """Everything that the turn decided, in one transaction under the claim."""

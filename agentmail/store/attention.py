@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import update
+
 from ..threads.models import Filed
 from . import claims
 from .arrivals import Prepared
 from .changes import announce
 from .database import Tx, database_now
+from .tables.threads import THREAD
 
 
 async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Filed | None]], *, now: float) -> None:
@@ -33,6 +36,10 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
                 people.add(thread)
     if wants:
         await claims.arrived(tx, account, wants, now=await database_now(tx))
+        # What was done is open again when somebody writes.
+        await tx.execute(
+            update(THREAD).where(THREAD.c.id.in_(sorted(wants)), THREAD.c.status == "done").values(status="open")
+        )
     if people:
         await claims.cancel_timers(tx, people)
     if by_hand - set(wants):

@@ -164,6 +164,45 @@ async def test_a_second_answer_must_be_asked_for(mail: EmbeddedMail, store_url: 
         assert len(await mail.messages(ANA)) == 2
 
 
+async def test_a_renewal_that_fails_does_not_end_the_turn(mail: EmbeddedMail, store_url: str) -> None:
+    """The store may be away for a moment: the block goes on, and the epoch decides whether it may still write."""
+    clock = ManualClock()
+    async with (
+        ThreadStore(store_url, clock=clock) as store,
+        Inbox(mail.account(AGENT), store=store, agent="a", clock=clock, sleep=clock.sleep) as inbox,
+    ):
+        await mail.deliver(AGENT, letter(1))
+        await inbox.sync()
+        [turn] = await due(inbox, lease=timedelta(seconds=90))
+        run, asked = store.db.run, asyncio.Event()
+
+        async def away(work: object) -> None:
+            asked.set()
+            raise errors.StoreUnreachable("the store is away")
+
+        async with turn:
+            store.db.run = away  # type: ignore[method-assign, assignment]
+            await asyncio.sleep(0)  # until the renewal sleeps
+            await clock.advance(31)
+            await asked.wait()
+            store.db.run = run  # type: ignore[method-assign]
+            await turn.reply("Still here.")
+        assert len(await mail.messages(ANA)) == 1
+
+
+async def test_closing_marks_it_done_and_new_mail_opens_it_again(mail: EmbeddedMail, store_url: str) -> None:
+    async with agents(mail, store_url, "support") as [inbox]:
+        await mail.deliver(AGENT, letter(1))
+        await inbox.sync()
+        [turn] = await due(inbox)
+        async with turn:
+            await turn.close()
+        assert (await inbox.thread(turn.thread.id)).status == "done"
+        await mail.deliver(AGENT, letter(2, answers="<1@demo.local>"))
+        await inbox.sync()
+        assert (await inbox.thread(turn.thread.id)).status == "open"
+
+
 async def test_one_holder_per_thread(mail: EmbeddedMail, store_url: str) -> None:
     async with agents(mail, store_url, "a", "b") as [a, b]:
         await mail.deliver(AGENT, letter(1))

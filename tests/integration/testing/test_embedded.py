@@ -87,14 +87,14 @@ async def test_idle_tells_what_came_just_before_it(embedded: EmbeddedMail) -> No
     with client:
         await embedded.deliver("agent@demo.local", LETTER)
 
-        def idle() -> object:
+        def idle() -> bytes:
             client.idle()
-            try:
-                return client.idle_check(timeout=5)
-            finally:
-                client.idle_done()
+            # Not idle_check(): it gives up on a line that comes in two segments.
+            line: bytes = client._imap._get_line()
+            client.idle_done()
+            return line
 
-        assert await asyncio.to_thread(idle)
+        assert b"EXISTS" in await asyncio.to_thread(idle)
         await asyncio.to_thread(client.logout)
 
 

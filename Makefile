@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready
+# Twice the cores of a small machine: half of what the tests do is to wait for servers and processes.
+WORKERS ?= 4
 
 .PHONY: demo test soak check lint docs fuzz bench clean setup servers
 
@@ -10,7 +12,7 @@ demo: $(STAMP)  ## the main job, played on an embedded mail server
 	@$(BIN)/agentmail demo
 
 test: $(STAMP) servers lint  ## every test, against real servers
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 soak: $(STAMP) servers  ## the long forms of the tests that kill, cut and fuzz
 	AGENTMAIL_TEST_KILLS=300 AGENTMAIL_TEST_CUTS=1500 $(BIN)/python -m pytest -m "soak or slow"

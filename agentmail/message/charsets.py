@@ -151,6 +151,12 @@ def _broken_utf8(data: bytes) -> str:
     """UTF-8 where it is nearly UTF-8 (cut inside a letter, some junk), windows-1252 where it is not at all."""
     text = data.decode("utf-8", "replace")
     bad = text.count("\ufffd")
+    if b"\xed" in data:
+        try:  # halves of UTF-16, each in UTF-8: CESU-8 when they are pairs
+            halves = data.decode("utf-8", "surrogatepass")
+            return halves.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        except UnicodeDecodeError:
+            pass
     high = len(data) - len(data.translate(None, bytes(range(0x80, 0x100))))
     return text if bad * 4 <= high else _cp1252(data)
 

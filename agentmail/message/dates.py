@@ -12,6 +12,9 @@ _FAST = re.compile(
     re.ASCII,
 )
 _ISO = re.compile(r"\s*(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?\s*(Z|[+-]\d\d:?\d\d)?\s*", re.ASCII)
+_COMMENT = re.compile(r"\([^()]*\)")
+_COLON = re.compile(r" ?: ?")
+_YEAR = re.compile(r"(?<=\d[ -])([a-z]{3,9}[ -])(\d{2,3})(?=[ ,]|\Z)", re.IGNORECASE)
 MAX_LENGTH = 200
 
 
@@ -41,7 +44,7 @@ def read_date(value: str) -> datetime | None:
             zone = (iso[3] or "Z").replace("Z", "+00:00")
             return datetime.fromisoformat(f"{iso[1]}T{iso[2]}{zone}").astimezone(UTC)
         # Digits of other scripts mean nothing here, and int() would read them.
-        parsed = parsedate_tz(value) if value.isascii() else None
+        parsed = parsedate_tz(_modern(value)) if value.isascii() else None
         if parsed is None:
             return None
         year_, month_, day_, hour_, minute_, second_ = parsed[:6]
@@ -52,3 +55,15 @@ def read_date(value: str) -> datetime | None:
         return moment - timedelta(seconds=shift)
     except (ValueError, KeyError, OverflowError, IndexError, TypeError, AttributeError):
         return None
+
+
+def _modern(value: str) -> str:
+    """Without comments and the blanks of RFC 5322 4.3, and with a year of four digits; the stdlib cuts 1960 to 2060."""
+    while (without := _COMMENT.sub(" ", value)) != value:
+        value = without
+    return _YEAR.sub(_century, _COLON.sub(":", " ".join(value.split())))
+
+
+def _century(match: re.Match[str]) -> str:
+    year = int(match[2])
+    return f"{match[1]}{year + (2000 if len(match[2]) == 2 and year < 50 else 1900)}"

@@ -124,7 +124,8 @@ def _skip_envelope(raw: bytes, start: int, end: int, defects: set[str]) -> int:
         if _KNOWN.match(line):
             defects.add("leading-blank-lines")
             start = first
-    if raw.startswith((b"From ", b">From "), start):
+    opening = raw[start : start + 200]
+    if opening.startswith((b"From ", b">From ")) and not opening.partition(b" ")[2].lstrip(b" ").startswith(b":"):
         after = raw.find(b"\n", start, end)
         start = end if after < 0 else after + 1
     return start

@@ -11,6 +11,9 @@ from .words import decode_base64
 _IDENTITY = frozenset(("", "7bit", "8bit", "binary", "8-bit", "7-bit", "none", "7bits", "8bits", "ascii", "utf-8"))
 _BEGIN = re.compile(rb"^begin(?:-base64)?[ ][0-7]{3,4}[ ]([^\r\n]{1,300})\r?\n", re.MULTILINE)
 _END = re.compile(rb"^end[ \t]*\r?$\n?", re.MULTILINE)
+_BLANKS_AT_END = re.compile(rb"(?<![ \t])[ \t]++(?=\r?\n|\r?\Z)")  # tried once for each run of blanks: linear
+_MAX_BLANK_ENDS = 100_000
+"""Lines with blanks at their end that are looked at; no text has more, and each costs time."""
 MAX_FILES = 100
 """Uuencoded files taken out of one text."""
 
@@ -30,14 +33,14 @@ def decode(data: bytes, encoding: str, defects: set[str]) -> bytes:
             defects.add("bad-base64")
         return decoded
     if encoding == "quoted-printable":
-        return binascii.a2b_qp(data)
+        return _quoted_printable(data)
     if encoding in _IDENTITY:
         return data
     if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
         begin = _BEGIN.search(data)
         return _uu(data[begin.end() if begin else 0 :], defects)
     if encoding.startswith("quoted"):
-        return binascii.a2b_qp(data)
+        return _quoted_printable(data)
     if encoding.startswith("base64"):
         return decode(data, "base64", defects)
     defects.add("unknown-encoding")
@@ -65,6 +68,14 @@ def take_files(data: bytes, defects: set[str]) -> tuple[bytes, list[File]]:
     if files:
         defects.add("uuencoded")
     return b"".join(kept), files
+
+
+def _quoted_printable(data: bytes) -> bytes:
+    """RFC 2045 6.7 rule 3: blanks at the end of a line were added on the way. The stdlib's decoder keeps them."""
+    ends = sum(map(data.count, (b" \r", b" \n", b"\t\r", b"\t\n"))) + data.endswith((b" ", b"\t"))
+    if 0 < ends <= _MAX_BLANK_ENDS:
+        data = _BLANKS_AT_END.sub(b"", data)
+    return binascii.a2b_qp(data)
 
 
 def _uu(data: bytes, defects: set[str]) -> bytes:

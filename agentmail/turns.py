@@ -25,7 +25,7 @@ from .sent import Sent
 from .store import Thread, ThreadStore, claims, editing
 from .store.changes import announce
 from .store.claims import Claim
-from .store.database import Tx
+from .store.database import Tx, database_now
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -143,16 +143,23 @@ class Turn:
         changed = {k: v for k, v in self.data.items() if self.thread.data.get(k) != v or k not in self.thread.data}
         changed |= dict.fromkeys(self.thread.data.keys() - self.data.keys())
 
+        agent, note = self._handed or (None, "")
+        if not changed and self._closed is None and agent is None:
+            await self._inbox.store.finish_turn(self._claim)  # with the others that end at this moment
+            return
+
         async def work(tx: Tx) -> None:
             await claims.check(tx, self._claim)
             if changed:
                 await editing.put_data(tx, thread, changed, at=at)
             if self._closed is not None:
                 await editing.set_status(tx, thread, "done", at=at)
-            agent, note = self._handed or (None, "")
             if agent is not None and note:
                 await editing.add_note(tx, thread, note, agent=self.agent, at=at)
-            await claims.finish(tx, self._claim, agent=agent, reason="handoff" if agent else "", note=note)
+            if agent is not None:
+                await claims.hand_off(tx, self._claim, agent=agent, note=note)
+            else:
+                await claims.finish(tx, self._claim)
             await announce(tx)
 
         await self._inbox.store.db.run(work)
@@ -198,9 +205,10 @@ class Turn:
         if original is None:
             raise BadInput(f"{self.thread.id} has no incoming message to answer; name one with to=")
         self._replies += 1
+        key = f"turn {self.thread.id} {self._claim.round} {original.id} {self._replies}"
         return await self._inbox.answer(
             self._claim, original, text, html=html, reply_all=reply_all, cc=cc, attachments=attachments, quote=quote,
-            again=again or self._replies > 1, key=f"turn {self.thread.id} {original.id} {self._replies}",
+            again=again or self._replies > 1, key=key,
         )  # fmt: skip
 
     async def write_note(self, text: str) -> None:
@@ -215,20 +223,18 @@ class Turn:
 
     async def remind(self, *, after: timedelta | None = None, at: datetime | None = None, note: str = "") -> None:
         """Bring the thread back at a time, as a turn with the reason `reminder`, unless a person answers before."""
-        if at is None:
-            if after is None:
-                raise BadInput("remind needs either after= or at=")
-            at = self.now + after
-        elif after is not None:
-            raise BadInput("remind needs either after= or at=, not both")
-        if at.tzinfo is None:
+        if (at is None) == (after is None):
+            raise BadInput("remind needs either after= or at=")
+        if at is not None and at.tzinfo is None:
             raise BadInput("remind: at= needs a time zone")
-        due = at.timestamp()
-        await self._effect(
-            lambda tx: claims.set_timer(
-                tx, self._claim.thread, account=self._claim.account, agent=self.agent, due_at=due, note=note
-            )
-        )
+        claim = self._claim
+
+        async def write(tx: Tx) -> None:
+            # By the clock that will say when it is due: this machine's may be wrong.
+            due = at.timestamp() if at is not None else await database_now(tx) + (after or timedelta()).total_seconds()
+            await claims.set_timer(tx, claim.thread, account=claim.account, agent=self.agent, due_at=due, note=note)
+
+        await self._effect(write)
 
     async def hand_off(self, to: str, note: str = "") -> None:
         """Give the thread to another agent name, or to `"human"`, when this turn ends. The last call counts."""

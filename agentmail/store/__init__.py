@@ -19,14 +19,17 @@ from ..errors import NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
-from . import attention, editing, explaining, quarantine, reading, retention, schema, search
+from . import attention, claims, editing, explaining, quarantine, reading, retention, schema, search
 from .arrivals import Arrival, Location, Prepared, prepare
+from .changes import announce
+from .claims import Claim
 from .database import Database, Tx
 from .events import append_event
 from .filing import Filing
 from .retention import Deleted, StoreSize
 from .search import Hit
 from .tables.threads import ACCOUNT, ALIAS, INFO, MESSAGE, THREAD
+from .together import Together
 
 __all__ = ["Arrival", "Filed", "Hit", "Location", "Thread", "ThreadStore", "Tx", "Why"]
 
@@ -53,6 +56,7 @@ class ThreadStore:
         self._secret: bytes | None = None
         self._own: dict[str, frozenset[str]] = {}
         self._opening = asyncio.Lock()
+        self._finishing = Together(self._finish_turns)
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -287,6 +291,27 @@ class ThreadStore:
         """Set keys of the thread's own JSON object (None removes one); the whole object afterwards."""
         await self.open()
         return await self.db.run(lambda tx: editing.put_data(tx, id, values, at=self._now()))
+
+    # ---- turns ------------------------------------------------------------------------------------------------------
+
+    async def finish_turn(self, claim: Claim) -> None:
+        """A turn is done and left nothing else to write. Those that end while one is written share a transaction.
+
+        Raises:
+            StaleTurn: the claim was lost.
+        """
+        if not await self._finishing(claim):
+            raise claims.lost(claim)
+
+    async def _finish_turns(self, ended: Sequence[Claim]) -> list[bool]:
+        async def work(tx: Tx) -> dict[int, str]:
+            states = await claims.finish_all(tx, ended)
+            if "ready" in states.values():
+                await announce(tx)  # there is more to do
+            return states
+
+        states = await self.db.run(work)
+        return [claim.thread in states for claim in ended]
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 

@@ -6,26 +6,47 @@ A row of `work` goes through
             a message, a timer, a hand-off
                         │
                         ▼        claim             finish
-   idle ───────────▶  ready ───────────▶ claimed ───────────▶ idle   (ready again when more mail came meanwhile)
+   idle ───────────▶  ready ───────────▶ claimed ───────────▶ idle   (ready again when more came meanwhile)
                         ▲                  │  │
                         │   give back,     │  │  MAX_ATTEMPTS given back, or leases that ended
                         └── lease ended ───┘  └─────────────▶ stuck  (until new mail, or somebody frees it)
 ```
 
 Every statement that writes for a holder names its epoch; when no row changed, the claim was lost (law 8).
+
+What a claim costs does not depend on the size of the store: it walks the index `work_due`, which holds no idle thread,
+from the row that has waited longest. The statements are built once and compare with the database's own clock, so a
+claim is one round trip, and so is the end of any number of turns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from sqlalchemy import and_, case, delete, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Row,
+    Update,
+    and_,
+    bindparam,
+    case,
+    delete,
+    func,
+    or_,
+    select,
+    tuple_,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import HeldByOther, NotFound, StaleTurn
-from .database import Tx, database_now
-from .tables.turns import TimerRow, WorkRow
+from .database import Tx, clock_sql, database_now, virtual_now
+from .tables.turns import ACTIVE, NEVER, TimerRow, WorkRow
 
 MAX_ATTEMPTS = 5
 """After so many turns that failed or vanished a thread is `stuck`: visible, never dropped, never tried again alone."""
@@ -37,7 +58,7 @@ work = WorkRow.__table__  # type: ignore[attr-defined]
 timer = TimerRow.__table__  # type: ignore[attr-defined]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Claim:
     """The right to act on one thread until its lease ends, as long as nobody claimed it since (`epoch`)."""
 
@@ -52,6 +73,11 @@ class Claim:
     """The newest incoming message when it was claimed: what this turn has seen."""
     done: int
     """The newest incoming message that was finished with before."""
+    round: int = 0
+    """How many turns on this thread were finished: the same for every attempt at one turn."""
+
+
+# -- what makes a thread want attention -------------------------------------------------------------------------------
 
 
 async def arrived(
@@ -66,12 +92,8 @@ async def arrived(
         return
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(work).values(
-        [
-            {"thread": t, "account": account, "agent": agent, "state": "ready", "reason": reason, "note": "",
-             "next_at": now, "attempt": 0, "epoch": 0, "newest": m, "done": 0, "error": ""}
-            for t, m in sorted(newest.items())
-        ]
-    )  # fmt: skip
+        [_row(t, account, agent=agent, reason=reason, next_at=now, newest=m) for t, m in sorted(newest.items())]
+    )
     new, old = statement.excluded, work.c
     claimed, due = old.state == "claimed", old.state == "ready"
     await tx.execute(
@@ -90,27 +112,83 @@ async def arrived(
 
 
 async def wake(tx: Tx, thread: int, *, account: str, agent: str, reason: str, note: str, now: float) -> None:
-    """A thread is due for a reason that is not new mail: a reminder, a hand-off, an approval."""
+    """A thread is due for a reason that is not new mail: a reminder, an approval. It goes to whom it belongs, or else
+    to `agent`. A claimed one stays claimed, and comes back when its turn ends.
+    """
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(work).values(
-        thread=thread, account=account, agent=agent, state="ready", reason=reason, note=note, next_at=now, attempt=0,
-        epoch=0, newest=0, done=0, error="",
-    )  # fmt: skip
+        **_row(thread, account, agent=agent, reason=reason, note=note, next_at=now, newest=0)
+    )
     new, old = statement.excluded, work.c
     claimed = old.state == "claimed"
     await tx.execute(
         statement.on_conflict_do_update(
             index_elements=["thread"],
             set_={
-                "agent": new.agent,
+                "agent": case((old.agent == "", new.agent), else_=old.agent),
                 "state": case((claimed, old.state), else_="ready"),
+                "woken": case((claimed, 1), else_=0),
                 "reason": new.reason,
                 "note": new.note,
                 "next_at": case((claimed, old.next_at), else_=new.next_at),
-                "attempt": 0,
+                "attempt": case((claimed, old.attempt), else_=0),
             },
         )
     )
+
+
+def _row(thread: int, account: str, **values: object) -> dict[str, object]:
+    """A new row of work."""
+    return {
+        "thread": thread, "account": account, "agent": "", "state": "ready", "reason": "message", "note": "",
+        "next_at": 0.0, "attempt": 0, "epoch": 0, "newest": 0, "seen": 0, "done": 0, "round": 0, "woken": 0,
+        "error": "", **values,
+    }  # fmt: skip
+
+
+# -- claiming ---------------------------------------------------------------------------------------------------------
+
+_GIVEN = [work.c.thread, work.c.account, work.c.agent, work.c.reason, work.c.note, work.c.attempt, work.c.epoch,
+          work.c.newest, work.c.done, work.c.round, work.c.state]  # fmt: skip
+
+
+@cache
+def _claiming(dialect: str, names: int, virtual: bool) -> Update:
+    """Claim what has waited longest: one ordered walk of the index for each agent name."""
+    now = _now(dialect, virtual)
+    walks = [
+        select(work.c.thread, work.c.next_at)
+        .where(work.c.account == bindparam("b_account"), work.c.agent == bindparam(f"b_name{i}"), ACTIVE,
+               work.c.next_at <= now)
+        .order_by(work.c.next_at)
+        .limit(bindparam("b_limit"))
+        .with_for_update(skip_locked=True)
+        .subquery()
+        for i in range(names)
+    ]  # fmt: skip
+    every = union_all(*(select(w.c.thread, w.c.next_at) for w in walks)).subquery()
+    # A CTE, since a subquery with a lock and a limit may run more than once in a join.
+    due = select(every.c.thread).order_by(every.c.next_at).limit(bindparam("b_limit")).cte("due")
+    # The last of its attempts vanished: it is not tried again alone.
+    over = work.c.attempt >= MAX_ATTEMPTS
+    return (
+        update(work)
+        .where(work.c.thread.in_(select(due.c.thread)))
+        .values(
+            state=case((over, "stuck"), else_="claimed"),
+            agent=case((over, work.c.agent), else_=bindparam("b_agent")),
+            next_at=case((over, NEVER), else_=now + bindparam("b_lease", type_=Double)),
+            attempt=case((over, work.c.attempt), else_=work.c.attempt + 1),
+            error=case((and_(over, work.c.state == "claimed"), "its holders vanished without finishing"),
+                       else_=work.c.error),
+            epoch=work.c.epoch + 1, seen=work.c.newest, woken=0,
+        )
+        .returning(*_GIVEN)
+    )  # fmt: skip
+
+
+def _now(dialect: str, virtual: bool) -> ColumnElement[float]:
+    return bindparam("b_now", type_=Double) if virtual else clock_sql(dialect)
 
 
 async def claim_due(
@@ -120,22 +198,23 @@ async def claim_due(
 
     `agents` are the names whose threads may be taken: one's own, and "" for those that nobody was routed to.
     """
-    now = await database_now(tx)
-    await _give_up(tx, account, agents, now)
-    takeable = (
-        select(work.c.thread)
-        .where(
-            work.c.account == account,
-            work.c.agent.in_(sorted(agents)),
-            work.c.state.in_(("claimed", "ready")),
-            work.c.next_at <= now,
-            work.c.attempt < MAX_ATTEMPTS,
-        )
-        .order_by(work.c.next_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return await _take(tx, work.c.thread.in_(takeable.scalar_subquery()), agent=agent, until=now + lease)
+    names, now = sorted(agents), virtual_now(tx)
+    values: dict[str, object] = {"b_account": account, "b_agent": agent, "b_lease": lease, "b_limit": limit}
+    values |= {f"b_name{i}": name for i, name in enumerate(names)} | ({} if now is None else {"b_now": now})
+    statement = _claiming(tx.dialect.name, len(names), now is not None)
+    while True:
+        rows = (await tx.execute(statement, values)).all()
+        taken = [_claim(row) for row in rows if row.state == "claimed"]
+        if taken or not rows:
+            return sorted(taken, key=lambda c: c.newest)
+        # Only threads that are stuck now: look behind them.
+
+
+def _claim(row: Row[Any]) -> Claim:
+    return Claim(
+        row.thread, row.account, row.agent, row.reason, row.note, row.attempt, row.epoch, row.newest, row.done,
+        row.round,
+    )  # fmt: skip
 
 
 async def claim_thread(tx: Tx, thread: int, *, account: str, agent: str, lease: float, newest: int = 0) -> Claim:
@@ -147,144 +226,209 @@ async def claim_thread(tx: Tx, thread: int, *, account: str, agent: str, lease: 
     """
     now = await database_now(tx)
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    await tx.execute(
-        dialect.insert(work)
-        .values(thread=thread, account=account, agent=agent, state="idle", reason="message", note="", next_at=now,
-                attempt=0, epoch=0, newest=newest, done=0, error="")
-        .on_conflict_do_nothing()
-    )  # fmt: skip
-    free = or_(work.c.state != "claimed", work.c.next_at <= now)
-    taken = await _take(tx, and_(work.c.thread == thread, free), agent=agent, until=now + lease)
-    if taken:
-        return taken[0]
-    row = (await tx.execute(select(work.c.agent, work.c.next_at).where(work.c.thread == thread))).one_or_none()
-    if row is None:
+    row = _row(thread, account, agent=agent, state="idle", next_at=now, newest=newest)
+    await tx.execute(dialect.insert(work).values(**row).on_conflict_do_nothing())
+    taken = (
+        await tx.execute(
+            update(work)
+            .where(work.c.thread == thread, or_(work.c.state != "claimed", work.c.next_at <= now))
+            .values(
+                state="claimed", agent=agent, next_at=now + lease, epoch=work.c.epoch + 1, seen=work.c.newest, woken=0,
+                attempt=case((work.c.state == "stuck", 1), else_=work.c.attempt + 1),
+            )
+            .returning(*_GIVEN)
+        )
+    ).one_or_none()  # fmt: skip
+    if taken is not None:
+        return _claim(taken)
+    held = (await tx.execute(select(work.c.agent, work.c.next_at).where(work.c.thread == thread))).one_or_none()
+    if held is None:
         raise NotFound(f"no thread t{thread}")
-    raise HeldByOther(f"t{thread} is held by {row.agent!r} for at most {max(0.0, row.next_at - now):.0f} s more")
+    raise HeldByOther(f"t{thread} is held by {held.agent!r} for at most {max(0.0, held.next_at - now):.0f} s more")
+
+
+# -- what a holder writes ---------------------------------------------------------------------------------------------
+
+
+@cache
+def _checking(dialect: str, virtual: bool) -> Update:
+    # Writing the epoch that is there already locks the row until the commit, so that nobody can claim meanwhile.
+    return _held(dialect, virtual).values(epoch=work.c.epoch).returning(work.c.newest)
+
+
+@cache
+def _renewing(dialect: str, virtual: bool) -> Update:
+    lease = bindparam("b_lease", type_=Double)
+    return _held(dialect, virtual).values(next_at=_now(dialect, virtual) + lease).returning(work.c.thread)
+
+
+def _held(dialect: str, virtual: bool) -> Update:
+    """The epoch must be the holder's own, and the lease must not have ended."""
+    return update(work).where(
+        work.c.thread == bindparam("b_thread"), work.c.epoch == bindparam("b_epoch"), work.c.state == "claimed",
+        work.c.next_at > _now(dialect, virtual),
+    )  # fmt: skip
 
 
 async def renew(tx: Tx, claim: Claim, *, lease: float) -> None:
     """Move the end of the lease. Raises StaleTurn when the claim was lost."""
-    now = await database_now(tx)
-    await _write(tx, claim, now, next_at=now + lease)
+    await _write(tx, claim, _renewing, b_lease=lease)
 
 
 async def check(tx: Tx, claim: Claim) -> None:
     """The first statement of every effect of a turn: it locks the row, so that nobody can claim until the commit."""
-    await _write(tx, claim, await database_now(tx), epoch=claim.epoch)
+    await look(tx, claim)
 
 
-async def finish(tx: Tx, claim: Claim, *, agent: str | None = None, reason: str = "", note: str = "") -> None:
-    """The turn is done. Mail that came during it makes the thread ready again; so does a hand-off to `agent`."""
-    now = await database_now(tx)
-    more = work.c.newest > claim.newest
-    handed = agent is not None
-    await _write(
-        tx, claim, now,
-        state="ready" if handed else case((more, "ready"), else_="idle"),
-        agent=claim.agent if agent is None else agent,
-        reason=reason or "message",
-        note=note,
-        next_at=now,
-        attempt=0,
-        done=claim.newest if not handed else claim.done,
-        error="",
+async def look(tx: Tx, claim: Claim) -> int:
+    """Check the claim, and say which incoming message is the newest now: newer than `claim.newest` is unread."""
+    return int(await _write(tx, claim, _checking))
+
+
+async def _write(tx: Tx, claim: Claim, statement: Any, **values: object) -> Any:
+    now = virtual_now(tx)
+    if now is not None:
+        values["b_now"] = now
+    found = await tx.execute(
+        statement(tx.dialect.name, now is not None), {"b_thread": claim.thread, "b_epoch": claim.epoch, **values}
+    )
+    row = found.first()
+    if row is None:
+        raise lost(claim)
+    return row[0]
+
+
+def lost(claim: Claim) -> StaleTurn:
+    """What a holder is told whose claim is gone."""
+    return StaleTurn(
+        f"the claim of {claim.agent!r} on t{claim.thread} was lost (its lease ended, a person answered by hand, or the "
+        "thread was merged or claimed again): nothing of this turn was written; read the thread again"
+    )
+
+
+@cache
+def _finishing(dialect: str, virtual: bool) -> Update:
+    now = _now(dialect, virtual)
+    more = or_(work.c.newest > work.c.seen, work.c.woken == 1)
+    # Locked in order, as filing does.
+    held = (
+        select(work.c.thread)
+        .where(
+            work.c.thread.in_(bindparam("b_threads", expanding=True)), work.c.state == "claimed", work.c.next_at > now,
+            tuple_(work.c.thread, work.c.epoch).in_(bindparam("b_pairs", expanding=True)),
+        )
+        .order_by(work.c.thread)
+        .with_for_update()
+        .cte("held")
+    )  # fmt: skip
+    return (
+        update(work)
+        .where(work.c.thread.in_(select(held.c.thread)))
+        .values(
+            state=case((more, "ready"), else_="idle"),
+            # What woke it during the turn is still to come.
+            reason=case((work.c.woken == 1, work.c.reason), else_="message"),
+            note=case((work.c.woken == 1, work.c.note), else_=""),
+            next_at=now, attempt=0, done=work.c.seen, round=work.c.round + 1, woken=0, error="",
+        )
+        .returning(work.c.thread, work.c.state)
+    )  # fmt: skip
+
+
+async def finish_all(tx: Tx, claims: Sequence[Claim]) -> dict[int, str]:
+    """These turns are done: thread -> the state it is in now, of those whose claim still held; the others were lost.
+
+    Mail that came during a turn makes its thread ready again, and so does a reminder.
+    """
+    now = virtual_now(tx)
+    values: dict[str, object] = {
+        "b_threads": sorted(c.thread for c in claims),
+        "b_pairs": sorted((c.thread, c.epoch) for c in claims),
+    } | ({} if now is None else {"b_now": now})
+    done = await tx.execute(_finishing(tx.dialect.name, now is not None), values)
+    return {int(thread): str(state) for thread, state in done}
+
+
+async def finish(tx: Tx, claim: Claim) -> str:
+    """The turn is done; the state of its thread. Raises StaleTurn."""
+    done = await finish_all(tx, [claim])
+    if claim.thread not in done:
+        raise lost(claim)
+    return done[claim.thread]
+
+
+async def hand_off(tx: Tx, claim: Claim, *, agent: str, note: str) -> None:
+    """The turn is done, and another agent takes the thread over as this one found it. Raises StaleTurn."""
+    await check(tx, claim)
+    await tx.execute(
+        update(work)
+        .where(work.c.thread == claim.thread)
+        .values(state="ready", agent=agent, reason="handoff", note=note, next_at=await database_now(tx), attempt=0,
+                round=work.c.round + 1, woken=0, error="")
     )  # fmt: skip
 
 
 async def give_back(tx: Tx, claim: Claim, *, error: str = "", at_once: bool = False) -> None:
-    """The turn failed, or was cancelled (`at_once`, which does not count as an attempt)."""
+    """The turn failed, or was cancelled (`at_once`, which does not count as an attempt). Raises StaleTurn."""
+    await check(tx, claim)
     now = await database_now(tx)
     if at_once:
-        await _write(tx, claim, now, state="ready", next_at=now, attempt=max(0, claim.attempt - 1), error=error)
+        values = {"state": "ready", "next_at": now, "attempt": max(0, claim.attempt - 1)}
+    elif claim.attempt >= MAX_ATTEMPTS:
+        values = {"state": "stuck", "next_at": NEVER}
     else:
-        stuck = claim.attempt >= MAX_ATTEMPTS
-        delay = BACKOFF[min(claim.attempt, len(BACKOFF)) - 1]
-        await _write(tx, claim, now, state="stuck" if stuck else "ready", next_at=now + delay, error=error)
+        values = {"state": "ready", "next_at": now + BACKOFF[min(claim.attempt, len(BACKOFF)) - 1]}
+    await tx.execute(update(work).where(work.c.thread == claim.thread).values(error=error, woken=0, **values))
+
+
+# -- what others do to a thread ---------------------------------------------------------------------------------------
 
 
 async def merge(tx: Tx, winner: int, absorbed: Sequence[int]) -> None:
-    """Threads became one: the attention they need becomes one too. Whoever held an absorbed one is fenced out."""
+    """Threads became one: the attention they need becomes one too.
+
+    Whoever held an absorbed one is fenced out; so is the winner's holder when there is more now than it has seen.
+    """
     rows = (
         await tx.execute(
             select(work).where(work.c.thread.in_([winner, *absorbed])).order_by(work.c.thread).with_for_update()
         )
     ).all()
     losers = [r for r in rows if r.thread != winner]
+    await tx.execute(update(timer).where(timer.c.thread.in_(list(absorbed))).values(thread=winner))
     if not losers:
         return
-    await tx.execute(update(timer).where(timer.c.thread.in_(list(absorbed))).values(thread=winner))
     await tx.execute(delete(work).where(work.c.thread.in_([r.thread for r in losers])))
     kept = next((r for r in rows if r.thread == winner), None)
-    wants = [r for r in losers if r.state in {"ready", "claimed", "stuck"}]
+    wants = [r for r in losers if r.state != "idle"]
     newest = max(r.newest for r in rows)
     if kept is None:
         first = losers[0]
-        values = {**first._asdict(), "thread": winner, "newest": newest}
+        values: dict[str, object] = {**first._asdict(), "thread": winner, "newest": newest}
         values |= {"state": "ready" if wants else "idle", "epoch": first.epoch + 1, "attempt": 0}
+        if wants:
+            values |= {"next_at": _soonest(wants), "done": min(r.done for r in wants)}
         await tx.execute(work.insert().values(values))
-    else:
-        values = {"newest": newest}
-        if not kept.agent:
-            values["agent"] = next((r.agent for r in losers if r.agent), "")
-        if wants and kept.state != "claimed":
-            values |= {"state": "ready", "next_at": min(r.next_at for r in [*wants, kept]), "attempt": 0}
-        await tx.execute(update(work).where(work.c.thread == winner).values(values))
+        return
+    values = {"newest": newest, "round": max(r.round for r in rows)}
+    if not kept.agent:
+        values["agent"] = next((r.agent for r in losers if r.agent), "")
+    if wants:
+        open_ = [*wants, kept] if kept.state != "idle" else wants
+        values |= {"state": "ready", "next_at": _soonest(open_), "attempt": 0, "epoch": kept.epoch + 1}
+        values |= {"done": min(r.done for r in open_)}
+    await tx.execute(update(work).where(work.c.thread == winner).values(values))
 
 
-async def _give_up(tx: Tx, account: str, agents: Collection[str], now: float) -> None:
-    """Leases that ended for the last time: their holders vanished again and again."""
-    await tx.execute(
-        update(work)
-        .where(work.c.account == account, work.c.agent.in_(sorted(agents)), work.c.state == "claimed",
-               work.c.next_at <= now, work.c.attempt >= MAX_ATTEMPTS)
-        .values(state="stuck", error="its holders vanished without finishing")
-    )  # fmt: skip
-
-
-async def _take(tx: Tx, which: object, *, agent: str, until: float) -> list[Claim]:
-    found = await tx.execute(
-        update(work)
-        .where(which)  # type: ignore[arg-type]
-        .values(state="claimed", agent=agent, epoch=work.c.epoch + 1, attempt=work.c.attempt + 1, next_at=until)
-        .returning(work.c.thread, work.c.account, work.c.reason, work.c.note, work.c.attempt, work.c.epoch,
-                   work.c.newest, work.c.done)
-    )  # fmt: skip
-    return [
-        Claim(r.thread, r.account, agent, r.reason, r.note, r.attempt, r.epoch, r.newest, r.done)
-        for r in sorted(found, key=lambda r: r.newest)
-    ]
-
-
-async def _write(tx: Tx, claim: Claim, now: float, **values: object) -> None:
-    """Write for a holder, or raise: the epoch must be its own and the lease must not have ended."""
-    done = await tx.execute(
-        update(work)
-        .where(
-            work.c.thread == claim.thread, work.c.epoch == claim.epoch, work.c.state == "claimed", work.c.next_at > now
-        )
-        .values(**values)
-    )
-    if done.rowcount != 1:
-        raise StaleTurn(
-            f"the claim of {claim.agent!r} on t{claim.thread} was lost (its lease ended, or the thread was merged or "
-            "claimed again): nothing of this turn was written; read the thread again"
-        )
-
-
-async def look(tx: Tx, claim: Claim) -> int:
-    """Check the claim, and say which incoming message is the newest now: newer than `claim.newest` is unread."""
-    await check(tx, claim)
-    return int((await tx.execute(select(work.c.newest).where(work.c.thread == claim.thread))).scalar_one())
+def _soonest(rows: Sequence[Row[Any]]) -> float:
+    """When what wants attention wanted it; at once, where that is not to be told (a lease, a thread that was stuck)."""
+    return min(r.next_at if r.state == "ready" else 0.0 for r in rows)
 
 
 async def belongs_to(tx: Tx, thread: int, *, account: str, agent: str) -> None:
     """An agent began or answered a thread that is nobody's: what comes back is for it."""
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(work).values(
-        thread=thread, account=account, agent=agent, state="idle", reason="message", note="", next_at=0.0, attempt=0,
-        epoch=0, newest=0, done=0, error="",
-    )  # fmt: skip
+    statement = dialect.insert(work).values(**_row(thread, account, agent=agent, state="idle"))
     await tx.execute(
         statement.on_conflict_do_update(
             index_elements=["thread"], set_={"agent": statement.excluded.agent}, where=work.c.agent == ""
@@ -296,7 +440,7 @@ async def unrouted(tx: Tx, account: str, *, limit: int = 50) -> list[tuple[int, 
     """(thread, newest message) of threads that are nobody's and want attention."""
     rows = await tx.execute(
         select(work.c.thread, work.c.newest)
-        .where(work.c.account == account, work.c.agent == "", work.c.state == "ready")
+        .where(work.c.account == account, work.c.agent == "", ACTIVE, work.c.state == "ready")
         .order_by(work.c.next_at)
         .limit(limit)
     )
@@ -309,22 +453,34 @@ async def route(tx: Tx, thread: int, agent: str) -> None:
 
 
 async def answered_by_hand(tx: Tx, threads: Collection[int]) -> None:
-    """A person answered from the account itself: what waited for an answer has one."""
+    """A person answered from the account itself: what waited for an answer has one.
+
+    An agent that is at it is fenced out, or the sender would get two answers.
+    """
     await tx.execute(
         update(work)
-        .where(work.c.thread.in_(sorted(threads)), work.c.state.in_(("ready", "stuck")))
-        .values(state="idle", done=work.c.newest, attempt=0)
+        .where(work.c.thread.in_(sorted(threads)), work.c.state != "idle")
+        .values(state="idle", done=work.c.newest, attempt=0, epoch=work.c.epoch + 1, round=work.c.round + 1, woken=0)
     )
+
+
+# -- time -------------------------------------------------------------------------------------------------------------
 
 
 async def next_at(tx: Tx, *, account: str, agents: Collection[str]) -> float | None:
     """When something is due next, by the database's clock; None when nothing is."""
-    threads = select(func.min(work.c.next_at)).where(
-        work.c.account == account, work.c.agent.in_(sorted(agents)), work.c.state.in_(("claimed", "ready"))
-    )
-    timers = select(func.min(timer.c.due_at)).where(timer.c.account == account)
-    found = [t for t in (await tx.scalar(threads), await tx.scalar(timers)) if t is not None]
-    return float(min(found)) if found else None
+    found = [
+        await tx.scalar(
+            select(work.c.next_at)
+            .where(work.c.account == account, work.c.agent == name, ACTIVE, work.c.next_at < NEVER)
+            .order_by(work.c.next_at)
+            .limit(1)
+        )
+        for name in sorted(agents)
+    ]
+    found.append(await tx.scalar(select(func.min(timer.c.due_at)).where(timer.c.account == account)))
+    times = [t for t in found if t is not None]
+    return float(min(times)) if times else None
 
 
 async def due_timers(tx: Tx, *, account: str, now: float | None = None) -> int:
@@ -355,6 +511,8 @@ async def cancel_timers(tx: Tx, threads: Collection[int]) -> None:
 
 
 async def counts(tx: Tx, account: str) -> dict[str, int]:
-    """How many threads are in each state of attention."""
-    rows = await tx.execute(select(work.c.state, func.count()).where(work.c.account == account).group_by(work.c.state))
+    """How many threads are in each state of attention; those that want none are not counted."""
+    rows = await tx.execute(
+        select(work.c.state, func.count()).where(work.c.account == account, ACTIVE).group_by(work.c.state)
+    )
     return {str(state): int(number) for state, number in rows}

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import event, make_url, text
+from sqlalchemy import ColumnElement, Double, event, literal_column, make_url, select
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -212,9 +212,22 @@ def _postgres_engine(url: str) -> AsyncEngine:
 
 async def database_now(tx: Tx) -> float:
     """Seconds since the epoch by the database's clock, which all workers share."""
-    clock = (await tx.get_raw_connection()).info.get(_CLOCK)
-    if clock is not None:
-        return float(clock().timestamp())
-    sqlite = tx.dialect.name == "sqlite"
-    clock_sql = "(julianday('now') - 2440587.5) * 86400.0" if sqlite else "extract(epoch from clock_timestamp())"
-    return float((await tx.execute(text(f"SELECT {clock_sql}"))).scalar_one())
+    now = virtual_now(tx)
+    if now is not None:
+        return now
+    return float((await tx.execute(select(clock_sql(tx.dialect.name)))).scalar_one())
+
+
+def virtual_now(tx: Tx) -> float | None:
+    """The time of the clock that a test put in the place of the database's; None when the database's own goes."""
+    clock = tx.sync_connection.connection.info.get(_CLOCK)  # type: ignore[union-attr]
+    return None if clock is None else float(clock().timestamp())
+
+
+def clock_sql(dialect: str) -> ColumnElement[float]:
+    """The database's clock as an expression, which saves asking first. It stands still during a statement, or an index
+    could not be compared with it.
+    """
+    if dialect == "sqlite":
+        return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
+    return literal_column("CAST(extract(epoch FROM statement_timestamp()) AS double precision)", Double)

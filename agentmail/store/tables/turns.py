@@ -7,10 +7,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from sqlalchemy import Column, Double, ForeignKey, Index, Integer, Text
+from sqlalchemy import Column, Double, ForeignKey, Index, Integer, Text, text
 from sqlmodel import Field, SQLModel
 
 from .threads import BIG
+
+ACTIVE = text("state <> 'idle'")
+"""What the index `work_due` holds. A query says it in these words, or the index is not used."""
+NEVER = 1e12
+"""`next_at` of a thread that is stuck."""
 
 
 class WorkRow(SQLModel, table=True):
@@ -20,7 +25,8 @@ class WorkRow(SQLModel, table=True):
     """
 
     __tablename__: ClassVar[str] = "work"
-    __table_args__ = (Index("work_next", "account", "agent", "state", "next_at"),)
+    # Most threads are idle, and cost a claim nothing.
+    __table_args__ = (Index("work_due", "account", "agent", "next_at", sqlite_where=ACTIVE, postgresql_where=ACTIVE),)
 
     thread: int = Field(
         sa_column=Column(BIG, ForeignKey("thread.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
@@ -41,8 +47,14 @@ class WorkRow(SQLModel, table=True):
     """Rises with every claim. A write that names an older one is refused."""
     newest: int = Field(default=0, sa_column=Column(BIG, nullable=False))
     """The newest incoming message of the thread."""
+    seen: int = Field(default=0, sa_column=Column(BIG, nullable=False))
+    """What `newest` was when it was claimed."""
     done: int = Field(default=0, sa_column=Column(BIG, nullable=False))
     """The newest incoming message that its agent has finished with."""
+    round: int = Field(default=0, sa_column=Column(BIG, nullable=False))
+    """How many turns on it were finished. It names the answers of a turn, so that a turn that runs again has one."""
+    woken: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    """1: something other than mail became due while it was claimed; it comes back when that turn ends."""
     error: str = Field(default="", sa_column=Column(Text, nullable=False))
     """Why the last turn was given back."""
 
@@ -51,7 +63,11 @@ class TimerRow(SQLModel, table=True):
     """A thread that comes back at a time, unless somebody answers before."""
 
     __tablename__: ClassVar[str] = "timer"
-    __table_args__ = (Index("timer_due", "due_at"), Index("timer_thread", "thread"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("timer_due", "account", "due_at"),
+        Index("timer_thread", "thread"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: int | None = Field(default=None, sa_column=Column(BIG, primary_key=True, autoincrement=True))
     thread: int = Field(sa_column=Column(BIG, ForeignKey("thread.id", ondelete="CASCADE"), nullable=False))

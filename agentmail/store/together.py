@@ -1,0 +1,54 @@
+"""Writes that come while one is under way share the next transaction: a commit costs the same for one and for many."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Together(Generic[T, R]):
+    """`await together(item)` is the answer to that item; `write` gets all that wait, and answers each in order.
+
+    Trap: when `write` fails, only the caller that ran it hears of it, and the others try for themselves. So a write
+    must be harmless when it runs again, as a compare-and-set is.
+    """
+
+    def __init__(self, write: Callable[[Sequence[T]], Awaitable[Sequence[R]]]) -> None:
+        self._write = write
+        self._lock = asyncio.Lock()
+        self._waiting: list[_Entry[T, R]] = []
+
+    async def __call__(self, item: T) -> R:
+        entry: _Entry[T, R] = _Entry(item)
+        self._waiting.append(entry)
+        try:
+            async with self._lock:
+                if entry.answer is None:
+                    await self._write_all(entry)
+        except BaseException:
+            if entry in self._waiting:  # cancelled while it waited: nobody asks any more
+                self._waiting.remove(entry)
+            raise
+        assert entry.answer is not None
+        return entry.answer[0]
+
+    async def _write_all(self, mine: _Entry[T, R]) -> None:
+        batch, self._waiting = self._waiting, []
+        try:
+            answers = await self._write([e.item for e in batch])
+        except BaseException:
+            self._waiting = [e for e in batch if e is not mine] + self._waiting
+            raise
+        for e, answer in zip(batch, answers, strict=True):
+            e.answer = (answer,)
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Generic[T, R]):
+    item: T
+    answer: tuple[R] | None = None

@@ -115,7 +115,9 @@ def _lines(
 
 
 def _skip_envelope(raw: bytes, start: int, end: int, defects: set[str]) -> int:
-    """Past the blank lines and the line of an mbox that some programs leave in front."""
+    """Past the byte order mark, the blank lines and the line of an mbox that some programs leave in front."""
+    if raw.startswith(b"\xef\xbb\xbf", start):
+        start += 3
     if raw[start : start + 1] in (b"\n", b"\r"):
         first = start
         while raw[first : first + 1] in (b"\n", b"\r") and first < start + 100:
@@ -160,6 +162,8 @@ def _at_line(raw: bytes, start: int, end: int, line: str) -> int:
             wanted = line[:100].split("\r", maxsplit=1)[0].encode(encoding)
         except UnicodeEncodeError:
             continue
+        if raw.startswith(wanted, start):
+            return start
         found = raw.find(b"\n" + wanted, start, end)
         if found >= 0:
             return found + 1

@@ -47,6 +47,8 @@ def _read(value: str, defects: set[str]) -> tuple[str, Mapping[str, str]]:
     token, semicolon, rest = value.partition(";")
     if not semicolon and "=" in token:
         rest, token = token, ""  # parameters without the value in front
+    if "(" in token:
+        token = token.partition("(")[0]  # a comment (RFC 2045 5.1)
     return one_line(token).lower(), _parameters(rest, defects) if rest else NONE
 
 
@@ -64,6 +66,8 @@ def _parameters(text: str, defects: set[str]) -> dict[str, str]:
             value = re.sub(r"\\(.)", r"\1", match[2], flags=re.DOTALL) if "\\" in match[2] else match[2]
         else:
             value = match[3].strip().strip('"')
+            if value.endswith(")") and not name.startswith(("name", "filename")):
+                value = value.partition("(")[0].rstrip()  # a comment; names of files do hold parentheses
         piece = _PIECE.fullmatch(name) if "*" in name else None
         if piece is not None:
             encoded = piece[2] is None or piece[3] == "*"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -30,12 +32,13 @@ hostile = st.one_of(
 
 
 @pytest.fixture(scope="module")
-def fts() -> sqlite3.Connection:
-    connection = sqlite3.connect(":memory:", check_same_thread=False)
-    connection.execute(
-        "CREATE VIRTUAL TABLE search USING fts5(subject, sender, recipients, body, marks, content='', tokenize='ascii')"
-    )
-    return connection
+def fts() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", check_same_thread=False)) as connection:
+        connection.execute(
+            "CREATE VIRTUAL TABLE search "
+            "USING fts5(subject, sender, recipients, body, marks, content='', tokenize='ascii')"
+        )
+        yield connection
 
 
 @given(hostile)

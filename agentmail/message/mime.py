@@ -23,6 +23,12 @@ from .words import decode_words, one_line
 MAX_DEPTH = 50
 MAX_PARTS = 1_000
 MAX_BOUNDARY = 1_000
+MAX_TEXT = 4_000_000
+"""Characters of text, and of HTML, that a Message carries; a longer body is cut there. The raw bytes keep the rest."""
+_MAX_BYTES = 4 * MAX_TEXT
+"""Of one text part, decoded from its transfer encoding: no charset needs more than four for a character."""
+_WIDE = ("utf_16", "utf_32")
+"""Charsets in which a byte 10 is no line end."""
 
 _BODY = frozenset(("text/plain", "text/html", "text/markdown", "text/enriched", "text/richtext"))
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
@@ -158,11 +164,15 @@ class Content:
     def _text(self, data: bytes, charset: str | None, *, html: bool) -> str:
         """Text with "\\n" at its line ends that every database stores and every terminal can show."""
         codec = charsets.codec_of(charset) if charset else None
+        if len(data) > _MAX_BYTES:
+            self.defects.add("text-cut")
+            end = 0 if codec is not None and codec.startswith(_WIDE) else data.rfind(b"\n", 0, _MAX_BYTES) + 1
+            data = data[: end or _MAX_BYTES]
         if codec is None or not codec.startswith(_STATEFUL):
             if b"\r" in data:
                 data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
             if data.isascii() and not data.translate(None, _PLAIN_BYTES):
-                return data.decode("ascii")
+                return self._cut(data.decode("ascii"))
         text, defect = charsets.decode(data, charset)
         if defect:
             self.defects.add(defect)
@@ -170,6 +180,7 @@ class Content:
             text = text[1:]
         if "\r" in text:
             text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = self._cut(text)
         seen = text.replace("\n", "").replace("\t", "").replace("\xa0", "").isprintable()
         if seen and (html or not _HIGH.search(text)):
             return text
@@ -179,6 +190,12 @@ class Content:
         if removed:
             self.defects.add("unseen-characters")
         return text
+
+    def _cut(self, text: str) -> str:
+        if len(text) <= MAX_TEXT:
+            return text
+        self.defects.add("text-cut")
+        return text[:MAX_TEXT]
 
     def _attach(self, kind: str, given: Mapping[str, str], fields: Mapping[str, str], content: bytes) -> list[Segment]:
         disposition = fields.get("content-disposition")

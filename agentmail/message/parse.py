@@ -19,14 +19,13 @@ from .automated import classify
 from .dates import read_date
 from .filenames import safe_name
 from .identifiers import MAX_IDS, MISSING_DOMAIN, find_ids
+from .mime import MAX_TEXT
 from .models import Message
 from .text import html_to_text
 from .words import decode_words, one_line
 
 __all__ = ["MAX_TEXT", "parse", "safe_name"]
 
-MAX_TEXT = 4_000_000
-"""Characters of text, and of HTML, that a Message carries; a longer body is cut there. The raw bytes keep the rest."""
 _MAX_REPEATS = 20
 """Headers of one name that are read, where one is allowed."""
 _WANTED = frozenset(

@@ -1,16 +1,13 @@
-"""No bytes make parse raise, hang or grow (law 3): at most 1 s CPU and 64 MB + 6x the size, in a process of its own."""
+"""No bytes make parse raise, and what comes out can be stored and shown (law 3)."""
 
 import random
 import re
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentmail.message.parse import parse
-from tests.corpus.large import CASES
 
 BAD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]")
 
@@ -44,15 +41,6 @@ def check(raw: bytes) -> None:
         assert len(attachment.name.encode()) <= 160
     message.model_dump_json(exclude={"new_text"}).encode("utf-8")
     assert message == parse(raw)
-
-
-@pytest.mark.parametrize("group", range(4))
-def test_large_mails_stay_within_limits(group):
-    names = list(CASES)[group::4]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.corpus", *names], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-1_000:]
 
 
 @given(st.binary(max_size=2_000))

@@ -170,6 +170,7 @@ class Inbox(Teamwork):
         """Poll once without handing anything over, and send what is due; what became of each message."""
         await self.store.open()
         filed = await self._sync.poll()
+        await self._keep_promises(looked=True)
         await self._outbox.deliver_due()
         return filed
 
@@ -250,11 +251,33 @@ class Inbox(Teamwork):
 
     async def thread(self, id: str) -> Thread:  # noqa: A002
         """A thread with all its messages, oldest first. An id that was merged away resolves to where it went."""
-        return await self.store.thread(id)
+        return (await self.store.thread(id)).bound_to(self)
 
-    async def threads(self, status: str | None = None, limit: int = 20, after: str | None = None) -> list[Thread]:
-        """Threads by last activity, newest first, without their messages' raw bytes."""
-        return await self.store.threads(status=status, limit=limit, after=after, account=self.account.key)
+    async def threads(
+        self, status: str | None = None, limit: int = 20, after: str | None = None, *, assigned: str | None = None,
+        stuck: bool = False,
+    ) -> list[Thread]:  # fmt: skip
+        """Threads by last activity, newest first, without their messages.
+
+        Args:
+            assigned: Only what waits for this agent, or for `"human"`.
+            stuck: Only what no agent tries any more: too many turns on it failed.
+        """
+        found = await self.store.threads(
+            status=status, limit=limit, after=after, account=self.account.key, assigned=assigned, stuck=stuck
+        )
+        return [thread.bound_to(self) for thread in found]
+
+    async def assign(self, thread: str, agent: str, *, note: str = "") -> None:
+        """Give a thread to an agent, or to `"human"`: it comes to them as a turn with the reason `handoff`.
+
+        For people and supervisors: whoever holds the thread is fenced out. An agent in a turn uses `turn.hand_off`.
+        """
+        await self.store.assign(thread, agent, note=note, by=self.agent)
+
+    async def settle(self, thread: str) -> None:
+        """A person took care of a thread: nobody needs to look at it until new mail comes."""
+        await self.store.settle(thread)
 
     async def message(self, id: str) -> Message:  # noqa: A002
         """A message by our id (`"m45"`) or by its Message-ID (`"<a@b>"`)."""

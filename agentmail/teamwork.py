@@ -21,9 +21,10 @@ from .mailsync import MailSync, Pace, watch
 from .message.automated import FailedRecipient
 from .message.models import Message
 from .outbox import Outbox
+from .promises import Promises
 from .routing import Choice, Route, choose
 from .settings import Account
-from .store import ThreadStore, claims, log
+from .store import ThreadStore, claims, log, timers
 from .store.changes import POLL, Changes
 from .store.claims import Claim
 from .store.database import Tx, database_now
@@ -36,7 +37,7 @@ STORE_PAUSE = 2.0
 """Seconds to rest after the store failed."""
 
 
-class Teamwork:
+class Teamwork(Promises):
     """Mixed into Inbox, which owns everything used here."""
 
     account: Account
@@ -176,13 +177,15 @@ class Teamwork:
         if self.routes:
             await self._route_new()
 
-        async def work(tx: Tx) -> list[Claim]:
-            await claims.due_timers(tx, account=self.account.key)
+        async def work(tx: Tx) -> list[Claim] | None:
+            if await timers.wake_due(tx, account=self.account.key):
+                return None  # follow-ups first: they take their time, and a claim would wait with them
             return await claims.claim_due(
                 tx, account=self.account.key, agents=self._mine(agent), agent=agent, lease=lease.total_seconds()
             )
 
-        found = await self.store.db.run(work)
+        while (found := await self.store.db.run(work)) is None:
+            await self._keep_promises()
         return await self._turn(found[0], lease) if found else None
 
     def _mine(self, agent: str) -> set[str]:
@@ -321,6 +324,7 @@ class Teamwork:
             group.create_task(watch(self._sync, pace=Pace(sleep=self._sleep)))
             group.create_task(self._outbox.run())
             group.create_task(self._telling())
+            group.create_task(self._keeping_promises())
 
     async def _telling(self) -> None:
         """Wake the waiters of the threads that something happened in: one listener for all of them."""

@@ -21,6 +21,7 @@ from ..store import Thread, ThreadStore
 from .app import Agent, AsJson, Store, app, err, out, run, settings
 from .files import read, show_message
 
+NO_THREADS = "no threads yet: run `agentmail sync` or `agentmail import`"
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")]
 Body = Annotated[
     str | None, typer.Option("--text", "-t", help="What to write; read from standard input when left out.")
@@ -104,21 +105,30 @@ async def follow(box: Inbox, *, as_json: bool) -> None:
 def threads(
     store: Store = None,
     status: Annotated[str | None, typer.Option("--status", help="open, waiting, done …")] = None,
+    assigned: Annotated[
+        str | None, typer.Option("--assigned", metavar="NAME", help="Only what waits for this agent; human: for you.")
+    ] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only what failed too often to be tried again.")] = False,
     limit: Limit = 20,
     everything: Annotated[bool, typer.Option("--all", help="All of them, not only the newest.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List threads, newest activity first."""
+    """List threads, newest activity first.
+
+    What was handed to a person is in `--assigned human`: answer it from any mail client, or by `agentmail reply`.
+    """
 
     async def work() -> None:
         async with ThreadStore(settings(store=store).store) as thread_store:
             after: str | None = None
             left = sys.maxsize if everything else limit
             table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-            for column in ("id", "last", "people", "subject", "messages"):
+            for column in ("id", "last", "people", "subject", "messages", "waits for"):
                 table.add_column(column, no_wrap=column in {"id", "last"}, overflow="fold")
             while left > 0:
-                page = await thread_store.threads(status=status, limit=min(left, 100), after=after)
+                page = await thread_store.threads(
+                    status=status, limit=min(left, 100), after=after, assigned=assigned, stuck=stuck
+                )
                 for summary in page:
                     if as_json:
                         thread = await thread_store.thread(summary.id)
@@ -130,7 +140,8 @@ def threads(
                 left -= len(page)
                 after = page[-1].id
             if not as_json:
-                out.print(table if table.row_count else "no threads yet: run `agentmail sync` or `agentmail import`")
+                nothing = "no such threads" if status or assigned or stuck else NO_THREADS
+                out.print(table if table.row_count else nothing)
 
     run(work)
 
@@ -143,13 +154,18 @@ def thread_shape(thread: Thread) -> dict[str, object]:
         "subject": thread.subject,
         "message_ids": [m.message_id for m in thread.messages],
         "parents": {header[child]: header.get(parent) for child, parent in thread.parents.items() if child in header},
+        "assigned": thread.assigned,
+        "attention": thread.attention,
     }
 
 
 def thread_row(thread: Thread) -> tuple[str, ...]:
     last = thread.last_at.astimezone().strftime("%a %Y-%m-%d %H:%M") if thread.last_at else ""
     people = ", ".join(p.name or p.email for p in thread.people[:3]) + (" …" if len(thread.people) > 3 else "")
-    return thread.id, last, people, thread.subject or "(no subject)", str(thread.count)
+    waits = "" if thread.attention == "idle" else thread.assigned or "any agent"
+    if thread.attention in {"claimed", "stuck"}:
+        waits += f" ({thread.attention})"
+    return thread.id, last, people, thread.subject or "(no subject)", str(thread.count), waits
 
 
 @app.command()
@@ -169,6 +185,9 @@ def show(
                     sys.stdout.write(found.model_dump_json() + "\n")
                     return
                 out.print(Text(f"{found.id}  {found.subject}  [{found.status}]", style="bold"), soft_wrap=True)
+                for note in found.notes:
+                    to = f" to {note['to']}" if note.get("to") else ""
+                    out.print(Text(f"note by {note.get('agent') or '?'}{to}: {note.get('text', '')}"), soft_wrap=True)
                 for message in found.messages:
                     show_message(message, title=f"{message.id}{' →' if message.outgoing else ''}", full=quoted)
             else:
@@ -177,6 +196,23 @@ def show(
                     sys.stdout.write(message.model_dump_json() + "\n")
                 else:
                     show_message(message, title=str(message.id))
+
+    run(work)
+
+
+@app.command()
+def assign(
+    thread: Annotated[str, typer.Argument(metavar="T", help="A thread (t12).")],
+    to: Annotated[str, typer.Argument(metavar="NAME", help="The agent it goes to; human: to people.")],
+    note: Annotated[str, typer.Option("--note", help="What they should know. It is never mailed.")] = "",
+    store: Store = None,
+) -> None:
+    """Give a thread to an agent, or to a person. Whoever works on it at this moment can write nothing more."""
+
+    async def work() -> None:
+        async with ThreadStore(settings(store=store).store) as thread_store:
+            await thread_store.assign(thread, to, note=note)
+            out.print(Text(f"{thread} waits for {to}"), soft_wrap=True)
 
     run(work)
 
@@ -208,6 +244,8 @@ def reply(
             sent = await box.reply(
                 original, body(text), reply_all=reply_all, quote=quote, attachments=files(attach), key=key
             )
+            if sent.thread is not None:  # a person answered: no agent needs to
+                await box.settle(sent.thread)
             report(sent.model_dump_json(), f"{sent.id} {sent.state}: {sent.message_id} in {sent.thread}", as_json)
 
     run(work)

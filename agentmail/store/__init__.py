@@ -15,11 +15,11 @@ from typing import Any, Self
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..errors import NotFound
+from ..errors import BadInput, NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
-from . import attention, claims, editing, explaining, quarantine, reading, retention, schema, search
+from . import attention, claims, editing, explaining, quarantine, reading, retention, schema, search, timers
 from .arrivals import Arrival, Location, Prepared, prepare
 from .changes import announce
 from .claims import Claim
@@ -292,6 +292,21 @@ class ThreadStore:
         await self.open()
         return await self.db.run(lambda tx: editing.put_data(tx, id, values, at=self._now()))
 
+    async def settle(self, id: str) -> None:  # noqa: A002
+        """A person took care of a thread: nobody needs to look at it until new mail comes.
+
+        Whoever holds it at this moment is fenced out, and follow-ups of agents are dropped.
+        """
+        await self.open()
+
+        async def work(tx: Tx) -> None:
+            thread = await reading.resolve(tx, id)
+            await timers.cancel(tx, [thread], kind="follow-up")
+            await claims.answered_by_hand(tx, [thread])
+            await announce(tx)
+
+        await self.db.run(work)
+
     # ---- turns ------------------------------------------------------------------------------------------------------
 
     async def finish_turn(self, claim: Claim) -> None:
@@ -321,11 +336,41 @@ class ThreadStore:
             return await reading.thread_of(tx, id)
 
     async def threads(
-        self, status: str | None = None, limit: int = 20, after: str | None = None, *, account: str | None = None
-    ) -> list[Thread]:
-        """A page of threads by last activity, newest first, without messages. `after`: last id of the page before."""
+        self, status: str | None = None, limit: int = 20, after: str | None = None, *, account: str | None = None,
+        assigned: str | None = None, stuck: bool = False,
+    ) -> list[Thread]:  # fmt: skip
+        """A page of threads by last activity, newest first, without messages. `after`: last id of the page before.
+
+        Args:
+            assigned: Only what waits for this agent, or for `"human"`.
+            stuck: Only what no agent tries any more: too many turns on it failed.
+        """
         async with self.reading() as tx:
-            return await reading.page_of_threads(tx, status=status, account=account, limit=limit, after=after)
+            return await reading.page_of_threads(
+                tx, status=status, account=account, limit=limit, after=after, assigned=assigned, stuck=stuck
+            )
+
+    async def assign(self, id: str, agent: str, *, note: str = "", by: str = "human") -> None:  # noqa: A002
+        """Give a thread to an agent, or to `"human"`: it comes to them as a turn with the reason `handoff`.
+
+        Whoever holds it at this moment is fenced out.
+        """
+        if not agent or not agent.isprintable():
+            raise BadInput("assign needs the name of an agent, or 'human'")
+        await self.open()
+
+        async def work(tx: Tx) -> None:
+            thread = await reading.resolve(tx, id)
+            account = (await tx.execute(select(THREAD.c.account).where(THREAD.c.id == thread))).scalar_one()
+            if note:
+                await editing.add_note(tx, f"t{thread}", note, agent=by, to=agent, at=self._now())
+            await claims.assign(tx, thread, account=account, agent=agent)
+            await append_event(
+                tx, "thread.assigned", thread=thread, account=account, data={"agent": agent, "by": by}, at=self._now()
+            )
+            await announce(tx)
+
+        await self.db.run(work)
 
     async def search(
         self, q: str, limit: int = 20, after: str | None = None, *, account: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import update
 
 from ..threads.models import Filed
-from . import claims
+from . import claims, timers
 from .arrivals import Prepared
 from .changes import announce
 from .database import Tx, database_now
@@ -32,7 +32,7 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
                 by_hand.add(thread)
         elif arrival.fresh:
             wants[thread] = max(message, wants.get(thread, 0))
-            if arrival.message.automated is None:
+            if timers.answers(arrival.message.automated):
                 people.add(thread)
     if wants:
         await claims.arrived(tx, account, wants, now=await database_now(tx))
@@ -41,7 +41,9 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
             update(THREAD).where(THREAD.c.id.in_(sorted(wants)), THREAD.c.status == "done").values(status="open")
         )
     if people:
-        await claims.cancel_timers(tx, people)
+        await timers.cancel(tx, people)
+    if by_hand:
+        await timers.cancel(tx, by_hand, kind="follow-up")  # a person has taken it up: ours would come on top
     if by_hand - set(wants):
         await claims.answered_by_hand(tx, by_hand - set(wants))
     if told:

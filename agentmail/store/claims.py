@@ -121,6 +121,8 @@ async def wake(tx: Tx, thread: int, *, account: str, agent: str, reason: str, no
     )
     new, old = statement.excluded, work.c
     claimed = old.state == "claimed"
+    # Two reminders that meet are one turn, with both notes.
+    unread = and_(or_(old.state == "ready", old.woken == 1), old.note != "", old.note != new.note)
     await tx.execute(
         statement.on_conflict_do_update(
             index_elements=["thread"],
@@ -129,7 +131,7 @@ async def wake(tx: Tx, thread: int, *, account: str, agent: str, reason: str, no
                 "state": case((claimed, old.state), else_="ready"),
                 "woken": case((claimed, 1), else_=0),
                 "reason": new.reason,
-                "note": new.note,
+                "note": case((unread, old.note + "; " + new.note), else_=new.note),
                 "next_at": case((claimed, old.next_at), else_=new.next_at),
                 "attempt": case((claimed, old.attempt), else_=0),
             },
@@ -357,14 +359,28 @@ async def finish(tx: Tx, claim: Claim) -> str:
     return done[claim.thread]
 
 
-async def hand_off(tx: Tx, claim: Claim, *, agent: str, note: str) -> None:
+async def hand_off(tx: Tx, claim: Claim, *, agent: str) -> None:
     """The turn is done, and another agent takes the thread over as this one found it. Raises StaleTurn."""
     await check(tx, claim)
     await tx.execute(
         update(work)
         .where(work.c.thread == claim.thread)
-        .values(state="ready", agent=agent, reason="handoff", note=note, next_at=await database_now(tx), attempt=0,
+        .values(state="ready", agent=agent, reason="handoff", note="", next_at=await database_now(tx), attempt=0,
                 round=work.c.round + 1, woken=0, error="")
+    )  # fmt: skip
+
+
+async def assign(tx: Tx, thread: int, *, account: str, agent: str) -> None:
+    """A person gives a thread to an agent, whether it wants attention or not. Whoever held it is fenced out."""
+    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+    now = await database_now(tx)
+    statement = dialect.insert(work).values(**_row(thread, account, agent=agent, reason="handoff", next_at=now))
+    await tx.execute(
+        statement.on_conflict_do_update(
+            index_elements=["thread"],
+            set_={"agent": agent, "state": "ready", "reason": "handoff", "note": "", "next_at": now, "attempt": 0,
+                  "epoch": work.c.epoch + 1, "round": work.c.round + 1, "woken": 0, "error": ""},
+        )
     )  # fmt: skip
 
 
@@ -481,33 +497,6 @@ async def next_at(tx: Tx, *, account: str, agents: Collection[str]) -> float | N
     found.append(await tx.scalar(select(func.min(timer.c.due_at)).where(timer.c.account == account)))
     times = [t for t in found if t is not None]
     return float(min(times)) if times else None
-
-
-async def due_timers(tx: Tx, *, account: str, now: float | None = None) -> int:
-    """Turn timers that are due into attention; how many."""
-    moment = await database_now(tx) if now is None else now
-    rows = (
-        await tx.execute(
-            select(timer)
-            .where(timer.c.account == account, timer.c.due_at <= moment)
-            .order_by(timer.c.thread, timer.c.id)
-            .with_for_update(skip_locked=True)
-        )
-    ).all()
-    for row in rows:
-        await wake(tx, row.thread, account=account, agent=row.agent, reason="reminder", note=row.note, now=moment)
-    if rows:
-        await tx.execute(delete(timer).where(timer.c.id.in_([r.id for r in rows])))
-    return len(rows)
-
-
-async def set_timer(tx: Tx, thread: int, *, account: str, agent: str, due_at: float, note: str) -> None:
-    await tx.execute(timer.insert().values(thread=thread, account=account, agent=agent, due_at=due_at, note=note))
-
-
-async def cancel_timers(tx: Tx, threads: Collection[int]) -> None:
-    """Somebody answered: what should have come back need not."""
-    await tx.execute(delete(timer).where(timer.c.thread.in_(sorted(threads))))
 
 
 async def counts(tx: Tx, account: str) -> dict[str, int]:

@@ -44,13 +44,13 @@ async def set_labels(
     return tuple(labels)
 
 
-async def add_note(tx: Tx, id: str, text: str, *, agent: str = "", at: float) -> None:  # noqa: A002
-    """Leave a note for the other agents."""
+async def add_note(tx: Tx, id: str, text: str, *, agent: str = "", to: str = "", at: float) -> None:  # noqa: A002
+    """Leave a note for the other agents; `to` is the one it hands the thread to."""
     if "\x00" in text:
         raise BadInput("a note cannot hold a NUL character")
     thread, account = await _locked(tx, id)
     row = (await tx.execute(select(THREAD.c.notes).where(THREAD.c.id == thread))).one()
-    notes = [*row.notes, {"agent": agent, "at": at, "text": text}]
+    notes = [*row.notes, {"agent": agent, "at": at, "text": text} | ({"to": to} if to else {})]
     await tx.execute(update(THREAD).where(THREAD.c.id == thread).values(notes=notes))
     await append_event(tx, "thread.note", thread=thread, account=account, data={"agent": agent}, at=at)
 

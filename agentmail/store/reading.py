@@ -13,9 +13,11 @@ from ..message.parse import parse
 from ..threads.models import Thread
 from ..threads.placement import key_of, parent_choices
 from ..threads.tree import moment, parents, rank
-from .database import Tx
+from .database import Tx, database_now
 from .tables.threads import ALIAS, APART, ATTACHMENT, MESSAGE, PERSON, RAW, THREAD
+from .tables.turns import ACTIVE, WorkRow
 
+_WORK = WorkRow.__table__  # type: ignore[attr-defined]
 _KINDS = {"t": "thread", "m": "message", "a": "attachment", "o": "submission"}
 
 
@@ -56,7 +58,11 @@ async def thread_of(tx: Tx, id: str) -> Thread:  # noqa: A002
     people = await people_of(tx, [thread])
     found, tree = await messages_of(tx, thread)
     claim = await _claim(tx, thread, found)
-    return _thread(row, people.get(thread, ()), count=len(found), messages=found, parents=tree, claimed_parent=claim)
+    attention = await _attention(tx, [thread])
+    return _thread(
+        row, people.get(thread, ()), count=len(found), messages=found, parents=tree, claimed_parent=claim,
+        **attention.get(thread, {}),
+    )  # fmt: skip
 
 
 async def messages_of(tx: Tx, thread: int) -> tuple[tuple[Message, ...], dict[str, str | None]]:
@@ -162,8 +168,9 @@ async def attachment_of(tx: Tx, id: str) -> Attachment:  # noqa: A002
 
 
 async def page_of_threads(
-    tx: Tx, *, status: str | None, account: str | None, limit: int, after: str | None
-) -> list[Thread]:
+    tx: Tx, *, status: str | None, account: str | None, limit: int, after: str | None, assigned: str | None = None,
+    stuck: bool = False,
+) -> list[Thread]:  # fmt: skip
     """Threads by their last activity, newest first, without messages. `after` is the last id of the page before."""
     if not 1 <= limit <= 1_000:
         raise BadInput(f"limit is {limit}: a page holds 1 to 1000 threads")
@@ -172,6 +179,13 @@ async def page_of_threads(
         query = query.where(THREAD.c.status == status)
     if account is not None:
         query = query.where(THREAD.c.account == account)
+    if assigned is not None or stuck:
+        waiting = select(_WORK.c.thread).where(ACTIVE)
+        if assigned is not None:
+            waiting = waiting.where(_WORK.c.agent == assigned)
+        if stuck:
+            waiting = waiting.where(_WORK.c.state == "stuck")
+        query = query.where(THREAD.c.id.in_(waiting))
     if after is not None:
         mark = await resolve(tx, after)
         last = (await tx.execute(select(THREAD.c.last_at).where(THREAD.c.id == mark))).scalar_one()
@@ -185,7 +199,27 @@ async def page_of_threads(
         .group_by(THREAD.c.attached_to)
     )
     more = {thread: int(count) for thread, count in await tx.execute(hanging)}
-    return [_thread(row, people.get(row.id, ()), count=row.messages + more.get(row.id, 0)) for row in rows]
+    attention = await _attention(tx, shown)
+    return [
+        _thread(
+            row, people.get(row.id, ()), count=row.messages + more.get(row.id, 0), **attention.get(row.id, {})
+        )
+        for row in rows
+    ]
+
+
+async def _attention(tx: Tx, threads: Sequence[int]) -> dict[int, dict[str, str]]:
+    """Whose each thread is, and whether it waits for them."""
+    query = select(_WORK.c.thread, _WORK.c.agent, _WORK.c.state, _WORK.c.next_at).where(_WORK.c.thread.in_(threads))
+    rows = (await tx.execute(query)).all()
+    now = await database_now(tx) if any(r.state == "claimed" for r in rows) else 0.0
+    return {
+        int(r.thread): {
+            "assigned": r.agent,
+            "attention": "ready" if r.state == "claimed" and r.next_at <= now else r.state,  # its holder is gone
+        }
+        for r in rows
+    }
 
 
 async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, ...]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from ..message.models import Address, Message, Value
 
@@ -67,8 +67,21 @@ class Filed(Value):
     why: Why
 
 
+class Later(Protocol):
+    """What a thread needs of the inbox or the turn it was read by, for what is to happen later."""
+
+    async def remind(
+        self, thread: str, *, after: timedelta | None = None, at: datetime | None = None, note: str = ""
+    ) -> None: ...
+    async def follow_up(
+        self, thread: str, text: str, *, after: timedelta | None = None, at: datetime | None = None
+    ) -> bool: ...
+
+
 class Thread(Value):
     """Messages that belong together, oldest first, and what the agents keep with them."""
+
+    _later: Later | None = PrivateAttr(default=None)
 
     id: str
     account: str = ""
@@ -88,9 +101,45 @@ class Thread(Value):
     started_at: datetime | None = None
     last_at: datetime | None = None
     """When its newest message was written."""
+    assigned: str = ""
+    """The agent it belongs to, or `human`; empty while it is nobody's."""
+    attention: Literal["idle", "ready", "claimed", "stuck"] = "idle"
+    """Whether it waits for an agent: `ready` (or will be tried again), `claimed` by one at this moment, `stuck` after
+    too many turns that failed, `idle` when there is nothing to do."""
     claimed_parent: str | None = None
     """Set when it was kept out of another thread: the Message-ID that its sender, a stranger, claims to answer."""
     messages: tuple[Message, ...] = ()
     """Oldest first. Empty in a page of threads."""
     parents: dict[str, str | None] = Field(default_factory=dict)
     """Message id -> id of the message it answers, or None: `{"m1": None, "m2": "m1"}`."""
+
+    async def remind(self, *, after: timedelta | None = None, at: datetime | None = None, note: str = "") -> None:
+        """Bring the thread back as a turn with the reason `reminder`, unless somebody answers before.
+
+        Args:
+            after, at: When: from now, or a time with a time zone (see `BusinessHours`).
+        """
+        await self._bound.remind(self.id, after=after, at=at, note=note)
+
+    async def follow_up(self, text: str, *, after: timedelta | None = None, at: datetime | None = None) -> bool:
+        """Send `text` in the thread, to those our last mail there went to, unless somebody answers before.
+
+        Returns:
+            False when that mail has an answer already, and nothing will be sent.
+
+        Raises:
+            BadInput: nothing was sent in the thread yet.
+        """
+        return await self._bound.follow_up(self.id, text, after=after, at=at)
+
+    @property
+    def _bound(self) -> Later:
+        if self._later is None:
+            raise RuntimeError("this Thread did not come from an open Inbox: use inbox.remind() or inbox.follow_up()")
+        return self._later
+
+    def bound_to(self, later: Later) -> Self:
+        """The same value, able to remind and to follow up."""
+        copy = self.model_copy()
+        copy._later = later  # noqa: SLF001 - a copy of our own
+        return copy

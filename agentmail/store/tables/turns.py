@@ -66,6 +66,7 @@ class TimerRow(SQLModel, table=True):
     __table_args__ = (
         Index("timer_due", "account", "due_at"),
         Index("timer_thread", "thread"),
+        Index("timer_key", "account", "key", unique=True),
         {"sqlite_autoincrement": True},
     )
 
@@ -75,6 +76,13 @@ class TimerRow(SQLModel, table=True):
     agent: str = Field(sa_column=Column(Text, nullable=False))
     due_at: float = Field(sa_column=Column(Double, nullable=False))
     note: str = Field(default="", sa_column=Column(Text, nullable=False))
+    kind: str = Field(default="reminder", sa_column=Column(Text, nullable=False))
+    """reminder: the thread comes back as a turn. follow-up: `text` is sent."""
+    text: str = Field(default="", sa_column=Column(Text, nullable=False))
+    origin: str = Field(default="program", sa_column=Column(Text, nullable=False))
+    """Who chose the text, for the policy: program, tool."""
+    key: str = Field(sa_column=Column(Text, nullable=False))
+    """A turn that runs again sets the same timer, and not a second one."""
 
 
 class CursorRow(SQLModel, table=True):
@@ -84,3 +92,22 @@ class CursorRow(SQLModel, table=True):
 
     name: str = Field(sa_column=Column(Text, primary_key=True))
     seq: int = Field(default=0, sa_column=Column(BIG, nullable=False))
+
+
+class WebhookRow(SQLModel, table=True):
+    """How the deliveries to one webhook stand, and which process makes them. Its place in the log is its cursor."""
+
+    __tablename__: ClassVar[str] = "webhook"
+
+    name: str = Field(sa_column=Column(Text, primary_key=True))
+    holder: str = Field(default="", sa_column=Column(Text, nullable=False))
+    epoch: int = Field(default=0, sa_column=Column(BIG, nullable=False))
+    """Rises when another process takes over: what the last one still writes is refused."""
+    lease_until: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
+    attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    """How often the next event was tried."""
+    next_at: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
+    gone: int = Field(default=0, sa_column=Column(Integer, nullable=False))
+    """1: the endpoint said 410 Gone; nothing is sent until its settings change."""
+    error: str = Field(default="", sa_column=Column(Text, nullable=False))
+    """What the last attempt came to; empty when it was taken."""

@@ -4,6 +4,7 @@ The public names, and nothing else. `parse` and `agentmail.message`, `agentmail.
 """
 
 from . import errors
+from .hours import BusinessHours
 from .inbox import Inbox
 from .message.models import Address, Attachment, Message
 from .message.parse import parse
@@ -18,6 +19,7 @@ __all__ = [
     "Account",
     "Address",
     "Attachment",
+    "BusinessHours",
     "Inbox",
     "Message",
     "Policy",

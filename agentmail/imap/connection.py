@@ -20,7 +20,6 @@ from typing import TypeVar
 from ..errors import (
     AuthenticationFailed,
     BadInput,
-    CertificateRejected,
     ConfigurationError,
     MailboxError,
     Unreachable,
@@ -29,7 +28,8 @@ from ..settings import Account
 from . import idle, translate
 from .answers import Fetched, fetch_answers, search_answer, written
 from .idle import Idle
-from .wire import QUIET, Client, Wire, trusted
+from .opening import checked, log_in, opened
+from .wire import QUIET, Client, Wire
 
 T = TypeVar("T")
 
@@ -60,13 +60,6 @@ class Listed:
     attributes: frozenset[str]
     """Lower case, with the backslash: `\\sent`, `\\noselect`."""
     delimiter: str
-
-
-def checked(value: str, what: str) -> str:
-    """The value, or BadInput: a line end in an argument would begin a command of its own."""
-    if any(ord(c) < 32 or ord(c) == 127 for c in value):
-        raise BadInput(f"{what} contains a control character; it cannot be said to an IMAP server")
-    return value
 
 
 class ImapConnection:
@@ -123,44 +116,10 @@ class ImapConnection:
         password = account.password.get_secret_value() if account.password is not None else ""
 
         def work() -> Client:
-            try:
-                tls = None if account.imap_security == "plain" else trusted(account.ca_file)
-            except OSError as exc:
-                raise ConfigurationError(f"ca_file {account.ca_file}: cannot be used ({exc})") from exc
-            wire = Wire(account.imap_host, account.imap_port, timeout=self.timeout,
-                        tls=tls if account.imap_security == "tls" else None, opened=self._opened)  # fmt: skip
-            self._wire = wire
-            if account.imap_security == "starttls" and tls is not None:
-                if wire.state != "NONAUTH":
-                    raise CertificateRejected(
-                        f"IMAP {self.where}: the server says we are logged in before TLS began; somebody is in between"
-                    )
-                if "STARTTLS" not in wire.capabilities:
-                    raise CertificateRejected(
-                        f"IMAP {self.where}: the server offers no STARTTLS, so the password would cross the network "
-                        "readable; use imap_security=tls and its port (993), or find out who took STARTTLS away"
-                    )
-                wire.start_tls(tls)
-            return Client(wire)
+            return opened(account, timeout=self.timeout, seen=self._opened, made=self._made)
 
         def login(client: Client) -> None:
-            if client._imap.state != "NONAUTH":  # noqa: SLF001
-                return
-            known = client.capabilities()
-            if token is not None:
-                if b"AUTH=OAUTHBEARER" in known and b"AUTH=XOAUTH2" not in known:
-                    client.oauthbearer_login(user, token)
-                else:
-                    client.oauth2_login(user, token)
-            elif password.isascii() and user.isascii() and b"LOGINDISABLED" not in known:
-                wire = client._imap  # noqa: SLF001
-                quoted = [wire._quote(checked(word, "user name or password")) for word in (user, password)]  # noqa: SLF001
-                kind, data = wire._simple_command("LOGIN", *quoted)  # noqa: SLF001
-                if kind != "OK":
-                    raise imaplib.IMAP4.error(data[-1].decode("ascii", "replace") if data[-1] else "refused")
-                wire.state = "AUTH"
-            else:
-                client.plain_login(user, password)
+            log_in(client, user, password, token)
 
         # Connect and login each get the time-out for a step of theirs; the whole has a deadline too.
         client: Client = await self._call(work, "connecting", deadline=self.timeout)
@@ -171,6 +130,9 @@ class ImapConnection:
         if {"ENABLE", "CONDSTORE"} <= self.capabilities:
             # Without it EXAMINE does not say HIGHESTMODSEQ (RFC 7162 3.1), by which flag changes are found.
             await self._call(lambda: client.enable("CONDSTORE"), "enabling CONDSTORE")
+
+    def _made(self, wire: Wire) -> None:
+        self._wire = wire
 
     def _opened(self, sock: socket.socket) -> None:
         sock.settimeout(self.timeout)

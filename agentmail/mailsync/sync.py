@@ -17,7 +17,8 @@ from ..store.events import append_event
 from ..store.positions import Connectivity, Position, fingerprint
 from . import pacing
 from .first import FirstRun
-from .mailbox import MailboxPass, Pass, Place
+from .mailbox import MailboxPass
+from .reading import Pass, Place
 from .roles import ROLES, mailbox_for
 
 REOPENED = 40

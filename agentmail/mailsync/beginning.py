@@ -1,0 +1,100 @@
+"""A mailbox that is new to us: at first sight, under another uidvalidity, or with uids that are given again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..imap import IDS, ImapConnection, uid_sets
+from ..message.identifiers import find_ids
+from ..store import Tx, positions
+from ..store.events import append_event
+from ..store.positions import Position
+from .reading import BATCH, PARKED, RESET_SPAN, RESETS, Reading
+
+
+class Beginning(Reading):
+    """The part of a pass that finds out what earlier uids still mean."""
+
+    async def _first_sight(self, connection: ImapConnection) -> Position:
+        """Decide once what of the present mail is history, and what of that is worth reading."""
+        snapshot, first = self.snapshot, self.first
+        uids = await self._uids(connection, 1) if snapshot.exists else []
+        top = max(uids[-1] if uids else 0, (snapshot.uidnext or 1) - 1)
+        floor = 0
+        if first.everything_is_new:
+            top = 0
+        elif first.since is not None:
+            recent = await connection.search_since(first.since) or []
+            floor = recent[0] - 1 if recent else top
+        elif first.history is not None and len(uids) > first.history:
+            floor = uids[-first.history - 1]
+        now = self.now().timestamp()
+        new = Position(
+            self.place.account, self.place.mailbox, uidvalidity=snapshot.uidvalidity, floor=floor, history=top,
+            low=floor, uidnext=0, first_at=now, reconciled_at=now,
+        )  # fmt: skip
+        await self._write(lambda tx: positions.begin(tx, new))
+        return await self._position()
+
+    async def _reset(self, connection: ImapConnection, old: Position) -> Position:
+        """UIDVALIDITY changed: every known uid means nothing. What is there again is recognised, not announced."""
+        place, snapshot = self.place, self.snapshot
+        now = self.now().timestamp()
+        resets = [at for at in old.resets if at > now - RESET_SPAN] + [now]
+        parked = now + PARKED if len(resets) > RESETS else 0.0
+        uids = await self._uids(connection, 1)
+        known = await self._recognised(connection, uids, old)
+        unknown = [u for u in uids if u not in known]
+        # What was left on the server stays there; mail that came since the last look is news.
+        facts = await self._facts(connection, unknown)
+        border = old.synced_at - 3600.0
+        older = [u for u in unknown if (at := facts[u].received_at) is not None and at.timestamp() < border]
+        history = max(older, default=0)
+        floor = history if old.floor else 0
+
+        async def work(tx: Tx) -> None:
+            await positions.locate(tx, place.account, place.mailbox, snapshot.uidvalidity, known)
+            await positions.save(
+                tx, place.account, place.mailbox, uidvalidity=old.uidvalidity, epoch=self.epoch, low=floor, uidnext=0,
+                floor=floor, history=history, modseq=None, messages=0, resets=resets, parked_until=parked,
+                reconciled_at=now, new_uidvalidity=snapshot.uidvalidity,
+                error="UIDVALIDITY changes again and again" if parked else "",
+            )  # fmt: skip
+            await append_event(tx, "mailbox.reset", account=place.account, at=now,
+                               data={"mailbox": place.mailbox, "recognised": len(known)})  # fmt: skip
+
+        await self._write(work)
+        return await self._position()
+
+    async def _recognised(
+        self, connection: ImapConnection, uids: Sequence[int], old: Position
+    ) -> dict[int, tuple[int, tuple[str, ...]]]:
+        """Uid -> (stored message, flags), where Message-ID and size leave no doubt. Others are fetched and compared."""
+        async with self.store.reading() as tx:
+            copies = await positions.copies(tx, self.place.account, self.place.mailbox, old.uidvalidity)
+        here: dict[tuple[str, int], list[tuple[int, tuple[str, ...]]]] = {}
+        if copies:
+            for some in uid_sets(uids, most=BATCH):
+                for uid, one in (await connection.fetch(some, IDS)).items():
+                    ids = find_ids((one.body or b"").partition(b":")[2].decode("utf-8", "replace"), "own").ids
+                    here.setdefault((ids[0] if ids else "", one.size or 0), []).append((uid, one.flags or ()))
+        return {
+            places[0][0]: (copies[key][0], places[0][1])
+            for key, places in here.items()
+            if key[0] and len(places) == 1 and len(copies.get(key, ())) == 1
+        }
+
+    async def _rewound(self, position: Position) -> Position:
+        """UIDNEXT went back under the same uidvalidity: its numbers from there on were given to other messages."""
+        place, uidnext = self.place, self.snapshot.uidnext or 1
+
+        async def work(tx: Tx) -> None:
+            await positions.forget_from(tx, place.account, place.mailbox, position.uidvalidity, uidnext)
+            await positions.save(
+                tx, place.account, place.mailbox, uidvalidity=position.uidvalidity, epoch=self.epoch,
+                low=min(position.low, uidnext - 1), uidnext=uidnext, floor=min(position.floor, uidnext - 1),
+                history=min(position.history, uidnext - 1), modseq=None,
+            )  # fmt: skip
+
+        await self._write(work)
+        return await self._position()

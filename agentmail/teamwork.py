@@ -13,10 +13,11 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from .errors import Bounced, HeldByOther, NoReply, StoreError
+from .errors import BadInput, Bounced, HeldByOther, NoReply, StoreError
 from .mailsync import MailSync, Pace, watch
 from .message.automated import FailedRecipient
 from .message.models import Message
@@ -269,22 +270,48 @@ class Teamwork(Promises):
 
     # -- the log
 
-    async def events(self, after: int = 0, *, wait: bool = True) -> AsyncIterator[log.Event]:
-        """Everything that happened behind `after`, in order, without gaps; then what happens next.
+    async def events(
+        self, after: int | None = None, *, cursor: str | None = None, wait: bool = True
+    ) -> AsyncGenerator[log.Event, None]:
+        """Everything that happened, in order, without gaps; then what happens next.
 
-        Keep `event.seq` and pass it as `after` to go on where you were.
+        ```python
+        async for event in inbox.events(cursor="crm"):   # at least once, across crashes and restarts
+            await tell_the_crm(event)
+            await event.ack()
+        ```
+
+        Args:
+            after: Begin behind this `event.seq`; without it and without a cursor, with the first event there is.
+            cursor: The name of a reader whose place the store remembers. It begins where its last acknowledged event
+                was, and with the first event there is when the name is new. What was not acknowledged comes again.
+            wait: False ends the iteration at the newest event.
+
+        Traps: acknowledging an event acknowledges all before it. Two processes that read by one cursor at the same
+        time both get everything: a cursor is one reader's bookmark and shares no work out; turns do.
         """
+        if cursor is not None and (after is not None or not cursor or not cursor.isprintable() or len(cursor) > 200):
+            raise BadInput("events(): cursor is a short printable name, and takes the place of after=")
         await self.store.open()
+        place = after or 0
+        if cursor is not None:
+            async with self.store.reading() as tx:
+                place = await log.read_cursor(tx, cursor)
         async with Changes(self.store.db) as changes:
             while True:
-                found = await self._published(after)
+                found = await self._published(place)
                 for event in found:
-                    after = event.seq
-                    yield event
+                    place = event.seq
+                    yield event if cursor is None else event.of_cursor(partial(self.acknowledge, cursor))
                 if not found:
                     if not wait:
                         return
                     await changes.wait(5.0)
+
+    async def acknowledge(self, cursor: str, seq: int) -> None:
+        """Everything up to `seq` was handled by the reader of this name. A cursor never moves back."""
+        await self.store.open()
+        await self.store.db.run(lambda tx: log.move_cursor(tx, cursor, seq))
 
     async def last_event(self) -> int:
         """The place of the newest event: pass it as `after` to see only what comes."""

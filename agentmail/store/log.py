@@ -8,9 +8,11 @@ ids is the order of commits, because writers hold the thread's row.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
+from pydantic import PrivateAttr
 from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -28,6 +30,8 @@ cursor = CursorRow.__table__  # type: ignore[attr-defined]
 class Event(Value):
     """One thing that happened."""
 
+    _ack: Callable[[int], Awaitable[None]] | None = PrivateAttr(default=None)
+
     seq: int
     """Its place in the log: pass the last one seen as `after`."""
     at: datetime
@@ -37,6 +41,18 @@ class Event(Value):
     message: str | None = None
     account: str | None = None
     data: dict[str, Any] | None = None
+
+    async def ack(self) -> None:
+        """This event and all before it are handled: the cursor it was read by moves behind it, and never back."""
+        if self._ack is None:
+            raise RuntimeError("this event was not read by a cursor: inbox.events(cursor='name')")
+        await self._ack(self.seq)
+
+    def of_cursor(self, ack: Callable[[int], Awaitable[None]]) -> Self:
+        """The same value, able to be acknowledged."""
+        copy = self.model_copy()
+        copy._ack = ack  # noqa: SLF001 - a copy of our own
+        return copy
 
 
 async def unpublished(tx: Tx) -> bool:
@@ -79,6 +95,12 @@ async def last_seq(tx: Tx) -> int:
 async def read_cursor(tx: Tx, name: str) -> int:
     """How far the reader of this name has come; 0 for a new one."""
     return int((await tx.execute(select(cursor.c.seq).where(cursor.c.name == name))).scalar_one_or_none() or 0)
+
+
+async def start_cursor(tx: Tx, name: str, seq: int) -> None:
+    """Where a new reader begins; one that exists stays where it is."""
+    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
+    await tx.execute(dialect.insert(cursor).values(name=name, seq=seq).on_conflict_do_nothing())
 
 
 async def move_cursor(tx: Tx, name: str, seq: int) -> None:

@@ -93,7 +93,8 @@ class Turn:
     def note(self) -> str:
         """What the hand-off, the reminder or the decision says."""
         if self._claim.reason == "handoff":  # it stands among the notes of the thread, where all agents read it
-            return next((str(n["text"]) for n in reversed(self.thread.notes) if n.get("to") == self.agent), "")
+            told = next((str(n["text"]) for n in reversed(self.thread.notes) if n.get("to") == self.agent), "")
+            return "; ".join(text for text in (self._claim.note, told) if text)  # and of a reminder that came with it
         return self._claim.note
 
     @property

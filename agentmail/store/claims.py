@@ -362,10 +362,11 @@ async def finish(tx: Tx, claim: Claim) -> str:
 async def hand_off(tx: Tx, claim: Claim, *, agent: str) -> None:
     """The turn is done, and another agent takes the thread over as this one found it. Raises StaleTurn."""
     await check(tx, claim)
+    told = case((work.c.woken == 1, work.c.note), else_="")  # a reminder that came meanwhile is for the other agent
     await tx.execute(
         update(work)
         .where(work.c.thread == claim.thread)
-        .values(state="ready", agent=agent, reason="handoff", note="", next_at=await database_now(tx), attempt=0,
+        .values(state="ready", agent=agent, reason="handoff", note=told, next_at=await database_now(tx), attempt=0,
                 round=work.c.round + 1, woken=0, error="")
     )  # fmt: skip
 

@@ -173,7 +173,7 @@ def main(url: str, directory: Path, workers: int, lease: float, seed: int) -> No
         pid, status = os.waitpid(-1, os.WUNTRACED)
         fell = os.WIFSTOPPED(status) or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL)
         if not fell and status:
-            raise SystemExit(f"worker {pid} failed: {status}")
+            os.killpg(0, signal.SIGKILL)  # it said why; nobody may stay behind, and some are stopped
         if fell and pid in running:
             start()  # one that slept has a successor already
         running.discard(pid)

@@ -50,6 +50,23 @@ async def test_a_reminder_that_is_due_during_a_turn_comes_after_it(
         assert await due(inbox) == []
 
 
+async def test_a_reminder_that_is_due_during_a_turn_goes_along_with_a_hand_off(
+    mail: EmbeddedMail, store_url: str, clock: ManualClock
+) -> None:
+    async with on(mail, store_url, clock) as inbox:
+        await mail.deliver(AGENT, letter(1))
+        await inbox.sync()
+        [turn] = await due(inbox)
+        async with turn:
+            await turn.remind(after=timedelta(seconds=30), note="look again")
+            await clock.advance(40)
+            assert await due(inbox) == []
+            await turn.hand_off("billing", "yours")
+        [turn] = await due(inbox, "billing")
+        assert turn.reason == "handoff"
+        assert "look again" in turn.note
+
+
 async def test_what_a_reminder_brings_may_be_answered_again(
     mail: EmbeddedMail, store_url: str, clock: ManualClock
 ) -> None:

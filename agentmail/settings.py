@@ -6,10 +6,13 @@ Precedence: argument > environment `AGENTMAIL_*` > `.env` > `agentmail.toml` > d
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import ipaddress
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -151,6 +154,59 @@ class Account(BaseModel):
         return bool(self.provider) and PRESETS[self.provider].files_sent
 
 
+class Webhook(BaseModel):
+    """An endpoint that hears what happens: `[[webhooks]]` in `agentmail.toml`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: str
+    """https; http only together with `allow_private`."""
+    secrets: tuple[SecretStr, ...] = Field(min_length=1)
+    """`whsec_…`: 24 to 64 random bytes in base64. To change it, put the new one in front of the old one, and take the
+    old one out when the endpoint knows the new one."""
+    events: tuple[str, ...] = ("*",)
+    """Kinds, with `*`: `message.*`, `submission.failed`."""
+    name: str = ""
+    """What its place in the log is kept under; by default made from the URL."""
+    allow_private: bool = False
+    """Allow http, and addresses that are not on the public internet: loopback, the local network, link-local."""
+    ca_file: Path | None = None
+    """CA certificates to trust besides the system's."""
+    timeout: float = Field(default=15.0, gt=0, le=30)
+    """Seconds for one attempt in all."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.url.isascii() or not self.url.isprintable() or " " in self.url:
+            raise ValueError("webhook url: printable ASCII without blanks")
+        parts = urlsplit(self.url)
+        if parts.scheme != "https" and not (parts.scheme == "http" and self.allow_private):
+            raise ValueError("webhook url: https://… (http only with allow_private)")
+        if not parts.hostname or parts.username is not None or parts.fragment or parts.port == 0:
+            raise ValueError("webhook url: a host, no user name or password in it, no #fragment")
+        for secret in self.secrets:
+            secret_key(secret.get_secret_value())
+        return self
+
+    @property
+    def label(self) -> str:
+        """Its name: the one given, or the host and a digest of the URL, whose path may be a secret."""
+        digest = hashlib.sha256(self.url.encode()).hexdigest()[:8]
+        return self.name or f"{urlsplit(self.url).hostname} {digest}"
+
+
+def secret_key(secret: str) -> bytes:
+    """The bytes that a `whsec_…` means. Raises ValueError."""
+    coded = secret.removeprefix("whsec_")
+    try:
+        key = base64.b64decode(coded + "=" * (-len(coded) % 4), validate=True)
+    except ValueError:
+        key = b""
+    if not 24 <= len(key) <= 64:
+        raise ValueError("webhook secret: whsec_ and 24 to 64 random bytes in base64")
+    return key
+
+
 class Settings(BaseSettings):
     """What `Inbox.from_env()` and the command read. Every field is also an `AGENTMAIL_*` variable."""
 
@@ -189,6 +245,8 @@ class Settings(BaseSettings):
     oauth_authorize_url: str = ""
     store: str = "sqlite:///agentmail.db"
     """Where the thread store is: `sqlite:///file.db` or `postgresql://user@host/database`."""
+    webhooks: tuple[Webhook, ...] = ()
+    """Endpoints that `agentmail sync --watch` tells what happens."""
     agent: str = "agent"
     """The name this agent reads and claims under; processes with the same name share the work."""
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
-from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
@@ -24,8 +22,9 @@ from .message.models import Message
 from .outbox import Outbox
 from .promises import Promises
 from .routing import Choice, Route, choose
+from .running import STORE_PAUSE, Shift
 from .settings import Account
-from .store import ThreadStore, claims, log, timers
+from .store import ThreadStore, claims, log, reading, timers
 from .store.changes import POLL, Changes
 from .store.claims import Claim
 from .store.database import Tx, database_now
@@ -34,8 +33,6 @@ from .turns import Sleep, Turn
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
-STORE_PAUSE = 2.0
-"""Seconds to rest after the store failed."""
 
 
 class Teamwork(Promises):
@@ -52,7 +49,7 @@ class Teamwork(Promises):
     _group: asyncio.TaskGroup | None
     _background: asyncio.Task[None] | None
     _waiters: defaultdict[str, set[asyncio.Event]]
-    _busy: set[asyncio.Task[None] | None]
+    _look_at_timers: float
 
     # -- turns
 
@@ -77,15 +74,14 @@ class Teamwork(Promises):
         await self.store.open()
         name = agent or self.agent
         if not wait:
-            while (turn := await self._next_turn(name, lease)) is not None:
-                yield turn
+            while turns := await self._next_turns(name, lease):
+                yield turns[0]
             return
         self._attend()
         async with Changes(self.store.db) as changes:
             while True:
-                turn = await self._next_turn(name, lease)
-                if turn is not None:
-                    yield turn
+                if turns := await self._next_turns(name, lease):
+                    yield turns[0]
                     continue
                 await changes.wait(await self._until_due(name))
 
@@ -103,42 +99,20 @@ class Teamwork(Promises):
         An exception in the handler gives its thread back, to be tried again later, and is logged. On a signal no new
         turn is taken, and the ones that run are finished.
         """
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        handled = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
-                loop.add_signal_handler(number, stop.set)
-                handled.append(number)
-        try:
-            async with asyncio.TaskGroup() as group:
-                workers = [
-                    group.create_task(self._work(handler, agent, lease, stop, wait=wait)) for _ in range(concurrency)
-                ]
-                ender = group.create_task(_cancel_when(stop, workers, self._busy))
-                await asyncio.wait(workers)
-                ender.cancel()
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
-
-    async def _work(
-        self, handler: Callable[[Turn], Awaitable[object]], agent: str | None, lease: timedelta, stop: asyncio.Event,
-        *, wait: bool,
-    ) -> None:  # fmt: skip
-        async with aclosing(self.turns(agent, lease=lease, wait=wait)) as turns:
-            async for turn in turns:
-                task = asyncio.current_task()
-                self._busy.add(task)
-                try:
-                    async with turn:
-                        await handler(turn)
-                except Exception:
-                    logger.exception("turn on %s failed; it comes back later", turn.thread.id)
-                finally:
-                    self._busy.discard(task)
-                if stop.is_set():
-                    return
+        await self.store.open()
+        name = agent or self.agent
+        shift = Shift(
+            handler,
+            take=lambda hands: self._next_turns(name, lease, limit=hands),
+            until_due=lambda: self._until_due(name),
+            hands=concurrency,
+            sleep=self._sleep,
+        )
+        if not wait:
+            await shift.work_off()
+            return
+        self._attend()
+        await shift.work_on(self.store.db)
 
     def claim(
         self, thread: str, *, agent: str | None = None, lease: timedelta = LEASE, timeout: float | None = 0.0
@@ -167,35 +141,54 @@ class Teamwork(Promises):
         async with Changes(self.store.db) as changes:
             while True:
                 try:
-                    return await self._turn(await self.store.db.run(work), lease)
+                    return (await self._read_turns([await self.store.db.run(work)], lease))[0]
                 except HeldByOther:
                     left = POLL if end is None else end - asyncio.get_running_loop().time()
                     if left <= 0:
                         raise
                     await changes.wait(min(left, 1.0))
 
-    async def _next_turn(self, agent: str, lease: timedelta) -> Turn | None:
+    async def _next_turns(self, agent: str, lease: timedelta, *, limit: int = 1) -> list[Turn]:
+        """Claim up to so many threads that are due, and read them."""
         if self.routes:
             await self._route_new()
+        # What is due at a time is looked at when nothing else is due, and once a second at the most.
+        moment = asyncio.get_running_loop().time()
+        looked = moment >= self._look_at_timers
+        if looked:
+            await self._wake_due()
+        found = await self._claim_due(agent, lease, limit)
+        if not found and not looked:
+            await self._wake_due()
+            found = await self._claim_due(agent, lease, limit)
+        return await self._read_turns(found, lease) if found else []
 
-        async def work(tx: Tx) -> list[Claim] | None:
-            if await timers.wake_due(tx, account=self.account.key):
-                return None  # follow-ups first: they take their time, and a claim would wait with them
-            return await claims.claim_due(
-                tx, account=self.account.key, agents=self._mine(agent), agent=agent, lease=lease.total_seconds()
+    async def _claim_due(self, agent: str, lease: timedelta, limit: int) -> list[Claim]:
+        return await self.store.db.run_alone(
+            lambda tx: claims.claim_due(
+                tx, account=self.account.key, agents=self._mine(agent), agent=agent, lease=lease.total_seconds(),
+                limit=limit,
             )
+        )  # fmt: skip
 
-        while (found := await self.store.db.run(work)) is None:
+    async def _wake_due(self) -> None:
+        """Reminders become attention; follow-ups go first, since they take their time and a claim would wait."""
+        self._look_at_timers = asyncio.get_running_loop().time() + 1.0
+        while await self.store.db.run(lambda tx: timers.wake_due(tx, account=self.account.key)):
             await self._keep_promises()
-        return await self._turn(found[0], lease) if found else None
 
     def _mine(self, agent: str) -> set[str]:
         """Without routes, what is nobody's is anybody's."""
         return {agent} if self.routes else {agent, ""}
 
-    async def _turn(self, claim: Claim, lease: timedelta) -> Turn:
-        thread = await self.store.thread(f"t{claim.thread}")
-        return Turn(self, claim, thread, lease=lease, clock=self._clock, sleep=self._sleep)  # type: ignore[arg-type]
+    async def _read_turns(self, found: Sequence[Claim], lease: timedelta) -> list[Turn]:
+        async with self.store.reading() as tx:
+            threads = await reading.threads_of(tx, [claim.thread for claim in found])
+        return [
+            Turn(self, claim, thread, lease=lease, clock=self._clock, sleep=self._sleep)  # type: ignore[arg-type]
+            for claim in found
+            if (thread := threads.get(claim.thread)) is not None  # else it was deleted, and its claim with it
+        ]
 
     async def _route_new(self) -> None:
         """Decide who gets the threads that are nobody's. No transaction is open while a route of one's own thinks."""
@@ -328,12 +321,7 @@ class Teamwork(Promises):
             yield event
 
     async def _published(self, after: int) -> list[log.Event]:
-        async with self.store.reading() as tx:
-            new = await log.unpublished(tx)
-        if new:
-            await self.store.db.run(log.publish)
-        async with self.store.reading() as tx:
-            return await log.read_after(tx, after)
+        return await log.published(self.store.db, after)
 
     # -- the one background task
 
@@ -393,16 +381,6 @@ class Claiming:
     ) -> None:
         assert self._turn is not None
         await self._turn.__aexit__(kind, exc, trace)
-
-
-async def _cancel_when(
-    stop: asyncio.Event, workers: Sequence[asyncio.Task[None]], busy: set[asyncio.Task[None] | None]
-) -> None:
-    """On a signal end the workers that only wait; the others end after their turn."""
-    await stop.wait()
-    for worker in workers:
-        if worker not in busy:
-            worker.cancel()
 
 
 def _below(message: Message, asked: Message, parents: dict[str, str | None]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from ..mailsync import FirstRun
 from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
+from ..webhooks import Webhooks
 from .app import Agent, AsJson, Store, app, err, out, run, settings
 from .files import read, show_message
 
@@ -73,19 +75,27 @@ def sync(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring new mail into the store, and send what is due. Nothing is marked as read."""
+    """Bring new mail into the store, and send what is due. Nothing is marked as read.
+
+    With `--watch` it also tells the webhooks of the settings what happens.
+    """
     first = FirstRun(history=None) if everything else FirstRun(history=history) if history is not None else None
 
     async def work() -> None:
         async with Inbox.from_env(store=store, first_run=first) as box:
             filed = await box.sync()
             new = [f for f in filed if f.new]
+            hooks = Webhooks(box.store, settings(store=store).webhooks, account=box.account.key)
+            if watch:
+                await hooks.start()
             if as_json:
                 print(json.dumps({"messages": len(filed), "new": len(new), "threads": sorted({f.thread for f in new})}))
             else:
                 out.print(f"{len(new)} new messages in {len({f.thread for f in new})} threads")
             if watch:
-                await follow(box, as_json=as_json)
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(hooks.run())
+                    group.create_task(follow(box, as_json=as_json))
 
     run(work)
 

@@ -17,7 +17,7 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..message.models import Value
-from .database import Tx
+from .database import Database, Tx
 from .tables.threads import EVENT
 from .tables.turns import CursorRow
 
@@ -71,6 +71,16 @@ async def publish(tx: Tx) -> None:
         .subquery()
     )
     await tx.execute(update(EVENT).where(EVENT.c.id == numbered.c.id).values(seq=last + numbered.c.place))
+
+
+async def published(db: Database, after: int, *, limit: int = 500) -> list[Event]:
+    """The events behind `after`, in order, once everything that is committed has its place."""
+    async with db.read() as tx:
+        new = await unpublished(tx)
+    if new:
+        await db.run(publish)
+    async with db.read() as tx:
+        return await read_after(tx, after, limit=limit)
 
 
 async def read_after(tx: Tx, after: int, *, limit: int = 500) -> list[Event]:

@@ -82,7 +82,7 @@ class Inbox(Teamwork):
         self._group: asyncio.TaskGroup | None = None
         self._background: asyncio.Task[None] | None = None
         self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        self._busy: set[asyncio.Task[None] | None] = set()
+        self._look_at_timers = 0.0
         self._owns_store = isinstance(store, str)
         # The system's clock is nobody's in particular: then leases go by the database's, which all workers share.
         own_clock = None if clock is system_clock else clock

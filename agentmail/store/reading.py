@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, tuple_
@@ -54,36 +54,55 @@ async def resolve(tx: Tx, id: str) -> int:  # noqa: A002
 async def thread_of(tx: Tx, id: str) -> Thread:  # noqa: A002
     """One thread with its messages, oldest first."""
     thread = await resolve(tx, id)
-    row = (await tx.execute(select(THREAD).where(THREAD.c.id == thread))).one()
-    people = await people_of(tx, [thread])
-    found, tree = await messages_of(tx, thread)
-    claim = await _claim(tx, thread, found)
-    attention = await _attention(tx, [thread])
-    return _thread(
-        row, people.get(thread, ()), count=len(found), messages=found, parents=tree, claimed_parent=claim,
-        **attention.get(thread, {}),
-    )  # fmt: skip
+    return (await threads_of(tx, [thread]))[thread]
+
+
+async def threads_of(tx: Tx, threads: Sequence[int]) -> dict[int, Thread]:
+    """Those of these threads that there are, with their messages; for many as many statements as for one."""
+    rows = (await tx.execute(select(THREAD).where(THREAD.c.id.in_(sorted(set(threads)))))).all()
+    wanted = [row.id for row in rows]
+    people = await people_of(tx, wanted)
+    found = await _messages_by_thread(tx, wanted)
+    claimed = await _claimed_by_thread(tx, found)
+    attention = await _attention(tx, wanted)
+    return {
+        row.id: _thread(
+            row, people.get(row.id, ()), count=len(found[row.id][0]), messages=found[row.id][0],
+            parents=found[row.id][1], claimed_parent=claimed.get(row.id), **attention.get(row.id, {}),
+        )
+        for row in rows
+    }  # fmt: skip
 
 
 async def messages_of(tx: Tx, thread: int) -> tuple[tuple[Message, ...], dict[str, str | None]]:
     """The messages of a thread, oldest first, and who answers whom."""
+    return (await _messages_by_thread(tx, [thread]))[thread]
+
+
+async def _messages_by_thread(
+    tx: Tx, threads: Sequence[int]
+) -> dict[int, tuple[tuple[Message, ...], dict[str, str | None]]]:
     query = (
         select(MESSAGE.c.id, MESSAGE.c.thread, MESSAGE.c.parsed, MESSAGE.c.answers)
-        .where(MESSAGE.c.thread == thread)
+        .where(MESSAGE.c.thread.in_(threads))
         .order_by(MESSAGE.c.at, MESSAGE.c.id)
     )
     rows = (await tx.execute(query)).all()
-    messages = await _messages(tx, rows)
-    aliases = {
-        key: f"m{message}"
-        for key, message in await tx.execute(
-            select(ALIAS.c.key, ALIAS.c.message)
-            .join(MESSAGE, MESSAGE.c.id == ALIAS.c.message)
-            .where(MESSAGE.c.thread == thread)
-        )
-    }
-    answers = {f"m{r.id}": f"m{r.answers}" for r in rows if r.answers is not None}
-    return messages, parents(messages, aliases=aliases, answers=answers)
+    messages: dict[int, list[Message]] = {t: [] for t in threads}
+    answers: dict[int, dict[str, str]] = {t: {} for t in threads}
+    aliases: dict[int, dict[str, str]] = {t: {} for t in threads}
+    for row, message in zip(rows, await _messages(tx, rows), strict=True):
+        messages[row.thread].append(message)
+        if row.answers is not None:
+            answers[row.thread][f"m{row.id}"] = f"m{row.answers}"
+    also = (
+        select(ALIAS.c.key, ALIAS.c.message, MESSAGE.c.thread)
+        .join(MESSAGE, MESSAGE.c.id == ALIAS.c.message)
+        .where(MESSAGE.c.thread.in_(threads))
+    )
+    for key, message_id, thread in await tx.execute(also):
+        aliases[thread][key] = f"m{message_id}"
+    return {t: (tuple(messages[t]), parents(messages[t], aliases=aliases[t], answers=answers[t])) for t in threads}
 
 
 async def _messages(tx: Tx, rows: Sequence[Any]) -> tuple[Message, ...]:
@@ -201,9 +220,7 @@ async def page_of_threads(
     more = {thread: int(count) for thread, count in await tx.execute(hanging)}
     attention = await _attention(tx, shown)
     return [
-        _thread(
-            row, people.get(row.id, ()), count=row.messages + more.get(row.id, 0), **attention.get(row.id, {})
-        )
+        _thread(row, people.get(row.id, ()), count=row.messages + more.get(row.id, 0), **attention.get(row.id, {}))
         for row in rows
     ]
 
@@ -236,14 +253,20 @@ async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, 
     return {t: tuple(people.values()) for t, people in found.items()}
 
 
-async def _claim(tx: Tx, thread: int, messages: Sequence[Message]) -> str | None:
+async def _claimed_by_thread(tx: Tx, found: Mapping[int, tuple[Sequence[Message], object]]) -> dict[int, str]:
     """The id by which a thread claims a place in another one that does not let it in."""
-    query = select(APART.c.key).where(APART.c.claimant == thread).distinct().limit(1_000)
-    claimed = {key for (key,) in await tx.execute(query)} - {key_of(i) for m in messages for i in m.known_ids}
-    if not claimed:
-        return None
-    wanted = [choice for message in sorted(messages, key=rank) for choice in parent_choices(message)]
-    return next((choice for choice in wanted if key_of(choice) in claimed), min(claimed))
+    query = select(APART.c.claimant, APART.c.key).where(APART.c.claimant.in_(sorted(found))).distinct().limit(1_000)
+    keys: dict[int, set[str]] = {}
+    for thread, key in await tx.execute(query):
+        keys.setdefault(thread, set()).add(key)
+    claims: dict[int, str] = {}
+    for thread, claimed in keys.items():
+        messages = found[thread][0]
+        claimed -= {key_of(i) for m in messages for i in m.known_ids}
+        if claimed:
+            wanted = [choice for message in sorted(messages, key=rank) for choice in parent_choices(message)]
+            claims[thread] = next((choice for choice in wanted if key_of(choice) in claimed), min(claimed))
+    return claims
 
 
 def _thread(row: Any, people: tuple[Address, ...], *, count: int, **more: Any) -> Thread:

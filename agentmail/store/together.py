@@ -38,6 +38,7 @@ class Together(Generic[T, R]):
         return entry.answer[0]
 
     async def _write_all(self, mine: _Entry[T, R]) -> None:
+        await asyncio.sleep(0)  # what ends in the same turn of the loop comes along
         batch, self._waiting = self._waiting, []
         try:
             answers = await self._write([e.item for e in batch])

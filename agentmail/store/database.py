@@ -24,6 +24,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from ..errors import ConfigurationError, StoreBusy, StoreError, StoreUnreachable
+from .sqlite_driver import connect
 
 T = TypeVar("T")
 Tx = AsyncConnection
@@ -193,11 +194,10 @@ def _driver_url(url: str) -> tuple[str, str]:
 
 def _sqlite_engine(url: str) -> AsyncEngine:
     engine = create_async_engine(url, poolclass=AsyncAdaptedQueuePool, pool_size=4, max_overflow=12,
-                                 connect_args={"timeout": BUSY_TIMEOUT})  # fmt: skip
+                                 connect_args={"timeout": BUSY_TIMEOUT, "async_creator_fn": connect})  # fmt: skip
 
     @event.listens_for(engine.sync_engine, "connect")
     def _configure(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # we emit BEGIN ourselves, see _begin
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY",
                        "cache_size=-16384", "mmap_size=268435456"):  # fmt: skip

@@ -1,0 +1,100 @@
+"""The short way into SQLite: nothing that can wait holds up the event loop, and what was cancelled leaves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from agentmail.store.database import Database
+from agentmail.store.sqlite_driver import MANY, Connection
+
+
+@pytest.fixture
+async def db(tmp_path: Path) -> AsyncIterator[Database]:
+    db = Database(f"sqlite:///{tmp_path / 'store.db'}")
+    async with db.write() as tx:
+        await tx.execute(text("CREATE TABLE n (i INTEGER PRIMARY KEY)"))
+    yield db
+    await db.close()
+
+
+async def numbers(db: Database) -> list[int]:
+    async with db.read() as tx:
+        return list((await tx.execute(text("SELECT i FROM n ORDER BY i"))).scalars())
+
+
+class Walks:
+    """Counts the calls that go to a connection's thread."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.count, self._put = 0, connection._tx.put_nowait
+        connection._tx = self  # type: ignore[assignment]
+
+    def put_nowait(self, what: Any) -> None:
+        self.count += 1
+        self._put(what)
+
+
+async def test_a_transaction_of_many_statements_walks_to_the_thread_once(db: Database) -> None:
+    async with db.write() as tx:
+        walks = Walks((await tx.get_raw_connection()).driver_connection)
+        for i in range(20):
+            await tx.execute(text("INSERT INTO n VALUES (:i)"), {"i": i})
+        assert walks.count == 0
+        await tx.execute(text("INSERT INTO n VALUES (:i)"), [{"i": i} for i in range(100, 100 + MANY)])
+        assert walks.count == 1
+    assert walks.count == 2  # the COMMIT
+    assert len(await numbers(db)) == 20 + MANY
+
+
+async def test_waiting_for_another_writer_leaves_the_loop_free(db: Database, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "store.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("INSERT INTO n VALUES (1)")
+    waiting = asyncio.create_task(db.run(lambda tx: tx.execute(text("INSERT INTO n VALUES (2)"))))
+    for _ in range(50):  # the loop turns while the writer waits
+        await asyncio.sleep(0.001)
+    assert not waiting.done()
+    other.execute("COMMIT")
+    other.close()
+    await waiting
+    assert await numbers(db) == [1, 2]
+
+
+async def test_an_error_leaves_nothing_and_the_connection_serves_again(db: Database) -> None:
+    with pytest.raises(RuntimeError):
+        async with db.write() as tx:
+            await tx.execute(text("INSERT INTO n VALUES (1)"))
+            raise RuntimeError
+    async with db.write() as tx:
+        await tx.execute(text("INSERT INTO n VALUES (2)"))
+    assert await numbers(db) == [2]
+
+
+@pytest.mark.parametrize("statements", [1, MANY])
+async def test_cancelled_anywhere_it_is_all_or_nothing(db: Database, statements: int) -> None:
+    """Cut at every turn of the loop; whoever comes next finds no lock and no half of it."""
+    for cut in range(40):
+        first = cut * 1000
+
+        async def work(tx: Any, first: int = first) -> None:
+            await tx.execute(text("INSERT INTO n VALUES (:i)"), [{"i": first + i} for i in range(statements)])
+            await tx.execute(text("INSERT INTO n VALUES (:i)"), {"i": first + 500})
+
+        task = asyncio.create_task(db.run(work))
+        for _ in range(cut):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises((asyncio.CancelledError, AssertionError)):
+            await task
+            raise AssertionError("it was through")
+        found = [i for i in await numbers(db) if first <= i < first + 1000]
+        assert len(found) in {0, statements + 1}
+        async with asyncio.timeout(60), db.write() as tx:
+            await tx.execute(text("DELETE FROM n"))

@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from .errors import BadInput, NotFound, StaleThread
+from .home import Home, at_home
 from .mailsync import FirstRun, Health, MailSync
 from .message import compose
 from .message.models import Address, Attachment, Draft, Message, Outgoing
@@ -29,6 +30,9 @@ from .store.claims import Claim
 from .teamwork import Teamwork
 from .turns import Sleep
 
+if TYPE_CHECKING:
+    from .blocking import SyncInbox
+
 Recipient = Address | str
 
 
@@ -36,6 +40,7 @@ def system_clock() -> datetime:
     return datetime.now(UTC)
 
 
+@at_home
 class Inbox(Teamwork):
     """One account, seen by one agent, over a store that several agents share.
 
@@ -78,6 +83,8 @@ class Inbox(Teamwork):
         self.agent = agent
         self.policy = policy or Policy()
         self.routes = tuple(routes)
+        self.home = Home()
+        """The event loop it lives on. Calls from other loops and threads go there by themselves."""
         self._clock, self._sleep = clock, sleep
         self._group: asyncio.TaskGroup | None = None
         self._background: asyncio.Task[None] | None = None
@@ -117,7 +124,22 @@ class Inbox(Teamwork):
             first_run=first_run,
         )  # fmt: skip
 
+    _settles = True  # entering it is what makes a loop its home
+
+    @classmethod
+    def open_sync(cls, account: Account | None = None, **options: Any) -> SyncInbox:
+        """For programs without an event loop: `with Inbox.open_sync(account, store=…) as inbox: inbox.receive()`.
+
+        Args:
+            account: Without it, the account of the settings, as `from_env` reads it.
+            options: Those of `Inbox`, or of `from_env`.
+        """
+        from .blocking import SyncInbox  # it is made of this class
+
+        return SyncInbox(lambda: cls.from_env(**options) if account is None else cls(account, **options))
+
     async def __aenter__(self) -> Self:
+        self.home.settle()
         await self.store.open()
         group = asyncio.TaskGroup()
         await group.__aenter__()

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from .errors import BadInput, Bounced, HeldByOther, NoReply, StoreError
+from .home import Home
 from .mailsync import MailSync, Pace, watch
 from .message.automated import FailedRecipient
 from .message.models import Message
@@ -41,6 +42,7 @@ class Teamwork(Promises):
     account: Account
     agent: str
     store: ThreadStore
+    home: Home
     routes: Sequence[Route | Choice]
     _sync: MailSync
     _outbox: Outbox
@@ -125,7 +127,7 @@ class Teamwork(Promises):
         Raises (when entered):
             HeldByOther: somebody holds it.
         """
-        return Claiming(lambda: self._claimed(thread, agent or self.agent, lease, timeout))
+        return Claiming(lambda: self.home.run(lambda: self._claimed(thread, agent or self.agent, lease, timeout)))
 
     async def _claimed(self, thread: str, agent: str, lease: timedelta, timeout: float | None) -> Turn:
         await self.store.open()

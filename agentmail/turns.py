@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from .errors import BadInput, StaleTurn, StoreError
+from .home import Home, at_home
 from .message.models import Address, Attachment, Message
 from .promises import due_at, promise_to_send
 from .sent import Sent
@@ -36,12 +37,14 @@ class Answers(Protocol):
     """What a turn needs of its inbox."""
 
     store: ThreadStore
+    home: Home
 
     async def answer(self, claim: Claim, original: Message, text: str | None, **options: Any) -> Sent:
         """Reply under a claim: fenced, and once."""
         ...
 
 
+@at_home
 class Turn:
     """One claimed thread. Build it by `inbox.turns()` or `inbox.claim()`."""
 
@@ -70,6 +73,11 @@ class Turn:
         """The thread as it was when it was claimed. What it writes goes through the claim too."""
         self.data: dict[str, Any] = dict(thread.data)
         """A JSON object of the agents' own, saved with the turn."""
+
+    @property
+    def home(self) -> Home:
+        """The event loop of its inbox."""
+        return self._inbox.home
 
     @property
     def new(self) -> tuple[Message, ...]:

@@ -124,7 +124,7 @@ class _Reader:
 
     def _finish(self) -> None:
         words, plain = "".join(self.words).strip(), "".join(self.plain).strip()
-        if len(self.angles) == 1:
+        if len(self.angles) == 1 and not self._begins_another():
             email = self.angles[0]
             email = _ROUTE.sub("", email, count=1) if email.lstrip().startswith("@") else email
             self._add(words or " ".join(self.comments), _tidy(email), shown=self.angles[0])
@@ -141,6 +141,10 @@ class _Reader:
                 alone = "@" not in head and _ADDRESS.fullmatch(last)
                 self._add(head.strip('" ') if alone else words, last if alone else "")
         self._reset()
+
+    def _begins_another(self) -> bool:
+        """Whether an address stands behind a bracket that never closes: `Ana <ana@x <ben@y>`."""
+        return "<" in self.plain and "@" in self.plain[self.plain.index("<") :]
 
     def _add(self, name: str, email: str, shown: str = "") -> None:
         if email and (len(email) > _MAX_EMAIL or not _ADDRESS.fullmatch(email)):

@@ -8,6 +8,7 @@ read as windows-1252, `gb2312` as GB18030, `shift_jis` as cp932.
 
 from __future__ import annotations
 
+import codecs
 import re
 from typing import NamedTuple
 
@@ -75,6 +76,10 @@ _CODECS: dict[str, str] = {
     for label in labels.split()
 }
 _META = re.compile(rb"<meta[^>]{1,300}?charset\s{0,9}=\s{0,9}[\"']?\s{0,9}([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
+MAX_BROKEN = 4_000_000
+"""Bytes of a text that are read when it is not of its charset: each byte that is none costs time."""
+_MAX_JIS = 400_000
+"""Bytes in which what Python's codec refuses is looked at one by one; in a longer text it is lost."""
 _ESCAPE = re.compile(rb"\x1b(\$@|\$B|\$\(D|\(B|\(J|\(I)")
 
 
@@ -108,22 +113,24 @@ def decode(data: bytes, label: str | None) -> Decoded:
         try:
             return Decoded(data.decode("utf-8"))
         except UnicodeDecodeError:
-            return Decoded(_broken_utf8(data), "bad-charset")
+            return Decoded(_broken_utf8(data[:MAX_BROKEN]), "bad-charset")
     try:
         return Decoded(data.decode(codec))
     except UnicodeDecodeError:
         pass
     if codec == "cp1252":
         return Decoded(_cp1252(data))
-    if codec == "iso2022_jp":
+    if codec == "iso2022_jp" and data.isascii() and len(data) <= _MAX_JIS:
         return _jis(data)
-    if codec in ("gb18030", "cp949", "cp950", "big5hkscs", "euc_jp", "cp932"):
+    if codec in ("iso2022_jp", "gb18030", "cp949", "cp950", "big5hkscs", "euc_jp", "cp932"):
         # A text in UTF-8 under the label of a reply's quoted ancestor is common; the other way round is not.
         try:
             return Decoded(data.decode("utf-8"), "bad-charset")
         except UnicodeDecodeError:
             pass
-    return Decoded(data.decode(codec, "replace"), "bad-charset")
+    if codec == "iso2022_jp" and len(data) <= _MAX_JIS:
+        return _jis(data)
+    return Decoded(data[:MAX_BROKEN].decode(codec, "replace"), "bad-charset")
 
 
 def charset_in_html(data: bytes) -> str | None:
@@ -166,10 +173,10 @@ def _cp1252(data: bytes) -> str:
     try:
         return data.decode("cp1252")
     except UnicodeDecodeError:
-        return data.decode("latin-1").translate(_C1)
+        return codecs.charmap_decode(data, "strict", _CP1252)[0]
 
 
-_C1 = {code: bytes([code]).decode("cp1252", "ignore") or chr(code) for code in range(0x80, 0xA0)}
+_CP1252 = "".join(bytes([code]).decode("cp1252", "ignore") or chr(code) for code in range(0x100))
 
 
 def _jis(data: bytes) -> Decoded:
@@ -191,18 +198,32 @@ def _jis(data: bytes) -> Decoded:
     return Decoded("".join(out), None if ok and not bad else "bad-charset")
 
 
+def _jis_pairs(run: bytes) -> str:
+    """JIS X 0208 by row and cell; what is no pair is one replacement character, and the next byte begins anew."""
+    out: list[str] = []
+    pairs = bytearray()
+    at, end = 0, len(run)
+    while at < end:
+        row, cell = run[at], run[at + 1] if at + 1 < end else 0
+        if 0x21 <= row <= 0x7E and 0x21 <= cell <= 0x7E:
+            lead = ((row + 1) >> 1) + (0x70 if row < 0x5F else 0xB0)
+            pairs += bytes((lead, cell + (0x7E if row % 2 == 0 else 0x1F if cell < 0x60 else 0x20)))
+            at += 2
+        else:
+            out += (pairs.decode("cp932", "replace"), "\ufffd")
+            pairs.clear()
+            at += 1
+    return "".join((*out, pairs.decode("cp932", "replace")))
+
+
 def _jis_run(run: bytes, mode: bytes) -> tuple[str, bool]:
     if not run:
         return "", True
     if mode in (b"$@", b"$B"):
-        pairs = bytearray()
-        for row, cell in zip(run[::2], run[1::2], strict=False):
-            if not (0x21 <= row <= 0x7E and 0x21 <= cell <= 0x7E):
-                return run.decode("ascii", "replace"), False
-            lead = ((row + 1) >> 1) + (0x70 if row < 0x5F else 0xB0)
-            pairs += bytes((lead, cell + (0x7E if row % 2 == 0 else 0x1F if cell < 0x60 else 0x20)))
-        text = pairs.decode("cp932", "replace")
-        return text, len(run) % 2 == 0 and "\ufffd" not in text
+        line, newline, rest = run.partition(b"\n")
+        text = _jis_pairs(line.removesuffix(b"\r"))
+        # RFC 1468: a line ends in ASCII, so a newline here means that the way back was lost.
+        return text + (newline + rest).decode("ascii", "replace"), not newline and "\ufffd" not in text
     if mode == b"(I":
         return bytes(byte | 0x80 for byte in run).decode("cp932", "replace"), True
     if mode == b"$(D":

@@ -13,7 +13,7 @@ _FAST = re.compile(
 )
 _ISO = re.compile(r"\s*(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?\s*(Z|[+-]\d\d:?\d\d)?\s*", re.ASCII)
 _COMMENT = re.compile(r"\([^()]*\)")
-_COLON = re.compile(r" ?: ?")
+_COLON = re.compile(r"(?<=\d) ?: ?(?=\d)")
 _YEAR = re.compile(r"(?<=\d[ -])([a-z]{3,9}[ -])(\d{2,3})(?=[ ,]|\Z)", re.IGNORECASE)
 MAX_LENGTH = 200
 

@@ -168,6 +168,10 @@ CASES: dict[str, Callable[[], bytes]] = {
     "40mb-one-line": lambda: H + b"\n" + b"x" * 40_000_000,
     "40mb-latin1": lambda: H + b"Content-Type: text/plain; charset=utf-8\n\n" + b"\xfc" * 40_000_000,
     "40mb-flowed": lambda: H + b"Content-Type: text/plain; format=flowed\n\n" + b"> word \n" * 5_000_000,
+    "40mb-bad-thai": lambda: H + b"Content-Type: text/plain; charset=windows-874\n\n" + b"\xff" * 40_000_000,
+    "40mb-bad-utf7": lambda: H + b"Content-Type: text/plain; charset=utf-7\n\n" + b"\xff\xfe\x80" * 13_000_000,
+    "40mb-bad-jis": lambda: H + b"Content-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B" + b"$*\xa0" * 13_000_000,
+    "bad-jis": lambda: H + b"Content-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B" + b"$*\xa0" * 133_000,
     "40mb-of-parts": lambda: (
         H + b"Content-Type: multipart/mixed; boundary=b\n\n" + (b"--b\n\n" + b"x" * 39_990 + b"\n") * 1_000 + b"--b--\n"
     ),

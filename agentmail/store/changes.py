@@ -1,5 +1,9 @@
 """Being told that the store changed, also by another process: LISTEN/NOTIFY on PostgreSQL, `data_version` on SQLite.
 
+SQLite tells nobody; `data_version` has to be asked. Where the kernel says that the write-ahead log was written, it is
+asked then, and some moments later, because the log is written before the commit can be seen. Elsewhere it is asked
+every 20 ms, which costs most of a percent of a core.
+
 A change is only a hint to look: it says nothing about what changed, one hint may stand for many changes, and polling
 goes on underneath (`POLL`), because a notification can be lost with its connection.
 
@@ -11,6 +15,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,10 +25,17 @@ from sqlalchemy import make_url, text
 
 from ..errors import StoreUnreachable
 from .database import Database, Tx, shown
+from .filewatch import FileWatch, watch
 
 CHANNEL = "agentmail"
 SQLITE_LOOK = 0.02
-"""Seconds between two looks at SQLite's data_version, which costs some microseconds."""
+"""Seconds between two looks at SQLite's data_version where the kernel does not tell of writes."""
+SQLITE_IDLE = 1.0
+"""The same where it does, while nothing is written."""
+SQLITE_AFTER = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Seconds between the looks after a write: the log is written first, and then the commit becomes visible."""
+SQLITE_REST = 0.005
+"""Seconds at least between two changes that are told, so that many small commits are one."""
 POLL = 30.0
 """Seconds after which a waiter looks anyway."""
 
@@ -40,6 +54,8 @@ class Changes:
         self._connection: Any = None
         self._told = asyncio.Event()
         self._version = 0
+        self._watch: FileWatch | None = None
+        self._last = 0.0
 
     async def __aenter__(self) -> Self:
         if self._db.sqlite:
@@ -47,6 +63,7 @@ class Changes:
             path = make_url(self._db.url).database or ""
             self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.1)
             self._version = self._data_version()
+            self._watch = watch(Path(f"{path}-wal"), self._told.set)
         else:
             import asyncpg  # of the extra `postgres`; SQLite users need not have it
 
@@ -66,6 +83,8 @@ class Changes:
         if connection is None:
             return
         if self._db.sqlite:
+            if self._watch is not None:
+                self._watch.close()
             connection.close()
         elif not connection.is_closed():
             connection.terminate()  # nothing is in flight, and a slow server must not delay the end
@@ -82,13 +101,26 @@ class Changes:
                 return False
             self._told.clear()
             return True
-        end = asyncio.get_running_loop().time() + timeout
+        return await self._wait_sqlite(asyncio.get_running_loop(), timeout)
+
+    async def _wait_sqlite(self, loop: asyncio.AbstractEventLoop, timeout: float) -> bool:
+        end = loop.time() + timeout
+        if (early := self._last + SQLITE_REST - loop.time()) > 0:
+            await asyncio.sleep(min(early, timeout))
+        looks: Iterator[float] = iter(())  # those that are still to come after a write
         while (version := self._data_version()) == self._version:
-            left = end - asyncio.get_running_loop().time()
-            if left <= 0:
+            if (left := end - loop.time()) <= 0:
                 return False
-            await asyncio.sleep(min(SQLITE_LOOK, left))
-        self._version = version
+            if self._watch is None:
+                await asyncio.sleep(min(SQLITE_LOOK, left))
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(next(looks, SQLITE_IDLE), left)):
+                    await self._told.wait()
+            if self._told.is_set():
+                self._told.clear()
+                looks = iter(SQLITE_AFTER)
+        self._version, self._last = version, loop.time()
         return True
 
     def _data_version(self) -> int:

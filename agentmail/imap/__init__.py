@@ -3,11 +3,12 @@
 Nothing outside of this package imports imapclient or imaplib.
 """
 
-from .answers import Fetched, uid_sets
-from .connection import FACTS, IDS, WHOLE, ImapConnection, Listed, Snapshot
+from .answers import Fetched, uid_sets, within
+from .connection import DATES, FACTS, IDS, WHOLE, ImapConnection, Listed, Snapshot
 from .translate import IdleRefused, Lost, NoSuchMailbox
 
 __all__ = [
+    "DATES",
     "FACTS",
     "IDS",
     "WHOLE",
@@ -19,4 +20,5 @@ __all__ = [
     "NoSuchMailbox",
     "Snapshot",
     "uid_sets",
+    "within",
 ]

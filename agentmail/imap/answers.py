@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -17,6 +18,7 @@ _LITERAL = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? \{\d+\}\Z", re.IGNORECASE)
 _QUOTED = re.compile(rb'BODY\[[^\]]*\](?:<\d+>)? "((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 _NIL = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? NIL", re.IGNORECASE)
 _ESCAPED = re.compile(rb"\\(.)")
+_RANGE = re.compile(rb"(\d{1,10})(?::(\d{1,10}))?")
 _CODE = re.compile(r"\[([A-Z][A-Z0-9-]*)(?: ([^\]]*))?\]", re.IGNORECASE)
 _BACKOFF = re.compile(r"Backoff Time: (\d+) milliseconds", re.IGNORECASE)
 
@@ -50,6 +52,31 @@ def search_answer(data: Sequence[bytes | None], *, at_least: int = 1, at_most: i
         text = re.sub(rb"\(MODSEQ \d+\)", b"", line, flags=re.IGNORECASE)
         found.update(int(word) for word in text.split() if word.isdigit())
     return sorted(uid for uid in found if uid >= at_least and (at_most is None or uid <= at_most))
+
+
+def vanished_answer(data: Sequence[bytes | None]) -> list[tuple[int, int]]:
+    """The uids of VANISHED lines as sorted ranges that do not touch (RFC 7162 3.2.10).
+
+    Ranges stay ranges: a server may say `1:4294967295` of a mailbox that never held a hundred messages.
+    """
+    found: list[tuple[int, int]] = []
+    for line in data:
+        for first, last in _RANGE.findall((line or b"").rpartition(b" ")[2]):
+            low, high = sorted((int(first), int(last or first)))
+            found.append((low, high))
+    joined: list[tuple[int, int]] = []
+    for low, high in sorted(found):
+        if joined and low <= joined[-1][1] + 1:
+            joined[-1] = (joined[-1][0], max(high, joined[-1][1]))
+        else:
+            joined.append((low, high))
+    return joined
+
+
+def within(uids: Iterable[int], ranges: Sequence[tuple[int, int]]) -> list[int]:
+    """Which of the uids lie in one of the sorted ranges."""
+    lows = [low for low, _ in ranges]
+    return [u for u in uids if (i := bisect_right(lows, u)) and u <= ranges[i - 1][1]]
 
 
 def fetch_answers(data: Sequence[object], wanted: Collection[int] | None) -> dict[int, Fetched]:

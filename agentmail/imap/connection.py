@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..settings import Account
 from . import idle, translate
-from .answers import Fetched, fetch_answers, search_answer, written
+from .answers import Fetched, fetch_answers, search_answer, vanished_answer, written
 from .idle import Idle
 from .opening import checked, log_in, opened
 from .wire import QUIET, Client, Wire
@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 FACTS = "(UID FLAGS INTERNALDATE RFC822.SIZE)"
 WHOLE = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
+DATES = "(UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (DATE)])"
 IDS = "(UID FLAGS RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 CLOSING = 2.0
@@ -77,6 +78,8 @@ class ImapConnection:
         """The mailbox that EXAMINE or SELECT opened last."""
         self.uidvalidity = 0
         """Of that mailbox; 0 when the server did not say."""
+        self.tells_who_left = False
+        """QRESYNC is on: `changes` says which messages left."""
         self._client: Client | None = None
         self._wire: Wire | None = None
         self._socket: socket.socket | None = None
@@ -127,9 +130,12 @@ class ImapConnection:
         await self._call(lambda: login(client), "logging in", deadline=self.timeout, logging_in=True)
         found = await self._call(client.capabilities, "asking for capabilities")
         self.capabilities = frozenset(c.decode("ascii", "replace").upper() for c in found)
-        if {"ENABLE", "CONDSTORE"} <= self.capabilities:
-            # Without it EXAMINE does not say HIGHESTMODSEQ (RFC 7162 3.1), by which flag changes are found.
-            await self._call(lambda: client.enable("CONDSTORE"), "enabling CONDSTORE")
+        # Without it EXAMINE does not say HIGHESTMODSEQ (RFC 7162 3.1), by which flag changes are found. QRESYNC implies
+        # CONDSTORE, and lets a FETCH tell who left (RFC 7162 3.2.6).
+        best = next((c for c in ("QRESYNC", "CONDSTORE") if {"ENABLE", c} <= self.capabilities), None)
+        if best is not None:
+            on = await self._call(lambda: client.enable(best), f"enabling {best}")
+            self.tells_who_left = best == "QRESYNC" and b"QRESYNC" in on
 
     def _made(self, wire: Wire) -> None:
         self._wire = wire
@@ -294,9 +300,18 @@ class ImapConnection:
         """Uids from `low` to `high` (or the end), sorted; None when the server answered without a SEARCH line."""
         return await self._search(f"UID {low}:{high if high is not None else '*'}", low, high)
 
+    async def search_set(self, uids: Sequence[int]) -> list[int]:
+        """Which of these sorted uids (at most 500, 4 KB) are there."""
+        return await self._search(f"UID {written(uids)}", 1, None) or []
+
     async def search_since(self, day: date) -> list[int] | None:
         """Uids of messages that the server took in on this day or later, by its own calendar."""
         return await self._search(f"SINCE {day.day}-{MONTHS[day.month - 1]}-{day.year}", 1, None)
+
+    async def search_sent(self, since: date, before: date) -> list[int]:
+        """Uids of messages whose Date header lies on one of these days."""
+        days = (f"{day.day}-{MONTHS[day.month - 1]}-{day.year}" for day in (since, before))
+        return await self._search("SENTSINCE {} SENTBEFORE {}".format(*days), 1, None) or []
 
     async def search_places(self, first: int, last: int) -> list[int] | None:
         """The uids of messages number `first` to `last`: how to read a big mailbox in bounded answers."""
@@ -326,9 +341,7 @@ class ImapConnection:
 
     # -- fetching
 
-    async def fetch(
-        self, uids: Sequence[int], items: str = FACTS, *, expected: int = 0, since: int | None = None
-    ) -> dict[int, Fetched]:
+    async def fetch(self, uids: Sequence[int], items: str = FACTS, *, expected: int = 0) -> dict[int, Fetched]:
         """Fetch for sorted uids (at most 500, 4 KB). `expected` bytes of mail may come, and a share more.
 
         What came before a NO is returned; the caller asks for the rest again, alone.
@@ -337,13 +350,12 @@ class ImapConnection:
         if not uids:
             return {}
         wanted = set(uids)
-        modifier = f" (CHANGEDSINCE {since})" if since is not None else ""
 
         def work() -> dict[int, Fetched]:
             wire = self._wire
             assert wire is not None
             wire.untagged_responses.pop("FETCH", None)
-            kind, data = wire.uid("FETCH", written(uids), items + modifier)
+            kind, data = wire.uid("FETCH", written(uids), items)
             if kind != "OK":
                 reason = _text(data)
                 data = wire.untagged_responses.pop("FETCH", [])
@@ -365,12 +377,25 @@ class ImapConnection:
         found = await self.fetch([uid], f"(UID BODY.PEEK[]<{offset}.{length}>)", expected=length)
         return found[uid].body if uid in found else None
 
-    async def flags(self, low: int, *, since: int | None = None) -> dict[int, Fetched]:
-        """Flags of everything from uid `low` on; with `since`, of what changed after that modseq (RFC 7162 3.1.4)."""
-        modifier = f" (CHANGEDSINCE {since})" if since is not None else ""
-        return await self._fetch_on(low, "(UID FLAGS)" + modifier, "following flags", 4 * QUIET)
+    async def flags(self, low: int, high: int | None = None) -> dict[int, Fetched]:
+        """Flags of everything from uid `low` to `high` (or the end)."""
+        return await self._fetch_on(low, "(UID FLAGS)", "following flags", 4 * QUIET, high=high)
 
-    async def _fetch_on(self, low: int, items: str, doing: str, budget: int) -> dict[int, Fetched]:
+    async def changes(self, low: int, since: int) -> tuple[dict[int, Fetched], list[tuple[int, int]]]:
+        """What changed after that modseq from uid `low` on: flags (RFC 7162 3.1.4), and who left, as ranges.
+
+        Nobody is said to have left where QRESYNC is not on.
+        """
+        items = f"(UID FLAGS) (CHANGEDSINCE {since}{' VANISHED' if self.tells_who_left else ''})"
+        if self._wire is not None:
+            self._wire.untagged_responses.pop("VANISHED", None)
+        found = await self._fetch_on(low, items, "following changes", 4 * QUIET)
+        gone = self._wire.untagged_responses.pop("VANISHED", []) if self._wire is not None else []
+        return found, vanished_answer([line for line in gone if isinstance(line, bytes)])
+
+    async def _fetch_on(
+        self, low: int, items: str, doing: str, budget: int, *, high: int | None = None
+    ) -> dict[int, Fetched]:
         self._ready()
 
         def work() -> dict[int, Fetched]:
@@ -378,7 +403,7 @@ class ImapConnection:
             assert wire is not None
             wire.untagged_responses.pop("FETCH", None)
             wire.untagged_responses.pop("EXISTS", None)  # this command sees what was announced before it
-            kind, data = wire.uid("FETCH", f"{low}:*", items)
+            kind, data = wire.uid("FETCH", f"{low}:{high if high is not None else '*'}", items)
             if kind != "OK":
                 raise imaplib.IMAP4.error(_text(data))
             return {u: f for u, f in fetch_answers(data, None).items() if u >= low}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ..imap import IDS, ImapConnection, uid_sets
 from ..message.identifiers import find_ids
 from ..store import Tx, positions
 from ..store.events import append_event
 from ..store.positions import Position
-from .reading import BATCH, PARKED, RESET_SPAN, RESETS, Reading
+from .reading import BATCH, PARKED, RESET_SPAN, RESETS, WINDOW, Reading
 
 
 class Beginning(Reading):
@@ -84,15 +84,44 @@ class Beginning(Reading):
             if key[0] and len(places) == 1 and len(copies.get(key, ())) == 1
         }
 
-    async def _rewound(self, position: Position) -> Position:
-        """UIDNEXT went back under the same uidvalidity: its numbers from there on were given to other messages."""
-        place, uidnext = self.place, self.snapshot.uidnext or 1
+    async def _given_again(self, connection: ImapConnection, position: Position) -> int | None:
+        """The first uid that means another message now, under the same uidvalidity; None when none does.
+
+        Servers that count from what is there (uidnext = highest + 1) give the uid of a deleted message to the next one.
+        Between two looks that shows nowhere in the counters; but then the highest uid that we know has changed, so one
+        Message-ID tells. Servers with CONDSTORE keep their books too well for that, and are not asked.
+        """
+        place = self.place
+        if not self.snapshot.uidvalidity or not self.snapshot.exists:
+            return None
+        async with self.store.reading() as tx:
+            ids = await positions.known_ids(tx, place.account, place.mailbox, position.uidvalidity, most=WINDOW)
+        uids = sorted(ids)
+        if not uids or not await self._others(connection, uids[-1:], ids):
+            return None
+        return min(await self._others(connection, uids, ids), default=None)
+
+    async def _others(
+        self, connection: ImapConnection, uids: Sequence[int], ids: Mapping[int, Collection[str]]
+    ) -> list[int]:
+        """Which of these uids show another Message-ID than the stored ones."""
+        others: list[int] = []
+        for some in uid_sets(uids, most=BATCH):
+            for uid, one in (await connection.fetch(some, IDS)).items():
+                shown = find_ids((one.body or b"").partition(b":")[2].decode("utf-8", "replace"), "own").ids
+                if shown and not set(shown) & set(ids[uid]):
+                    others.append(uid)
+        return others
+
+    async def _rewound(self, position: Position, uidnext: int) -> Position:
+        """Under the same uidvalidity, the numbers from `uidnext` on are given to other messages: they mean nothing."""
+        place = self.place
 
         async def work(tx: Tx) -> None:
             await positions.forget_from(tx, place.account, place.mailbox, position.uidvalidity, uidnext)
             await positions.save(
                 tx, place.account, place.mailbox, uidvalidity=position.uidvalidity, epoch=self.epoch,
-                low=min(position.low, uidnext - 1), uidnext=uidnext, floor=min(position.floor, uidnext - 1),
+                low=min(position.low, uidnext - 1), uidnext=0, floor=min(position.floor, uidnext - 1),
                 history=min(position.history, uidnext - 1), modseq=None,
             )  # fmt: skip
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ..imap import Fetched, uid_sets, within
 from ..store import Tx, positions
-from .reading import FLAGS_EVERY, Reading
+from .reading import FLAGS_AT_ONCE, FLAGS_EVERY, Reading
 
 
 class Changes(Reading):
@@ -41,22 +42,57 @@ class Changes(Reading):
         if not snapshot.uidvalidity or not snapshot.exists:
             return snapshot.modseq
         now = self.now().timestamp()
-        since = None
-        if snapshot.modseq is not None:
-            if position.modseq == snapshot.modseq:
-                return snapshot.modseq
-            # A lower one than ours means that the server forgot: then nothing is known to be unchanged (RFC 7162).
-            if position.modseq is not None and position.modseq < snapshot.modseq:
-                since = position.modseq
-        elif position.synced_at and int(now / FLAGS_EVERY) == int(position.synced_at / FLAGS_EVERY):
-            return None
+        if snapshot.modseq is not None and position.modseq == snapshot.modseq:
+            return snapshot.modseq
         if not position.synced_at:
             return snapshot.modseq  # everything was fetched with its flags just now
-        connection = await self._again()
-        found = await connection.flags(position.floor + 1 if since is not None else low, since=since)
+        since = self._changed_since()
+        if since is not None:
+            found, gone = await (await self._again()).changes(position.floor + 1, since)
+            await self._save_flags(found)
+            await self._vanished(gone, below=low)
+            return snapshot.modseq
+        if position.modseq is not None:
+            # It is lower than ours, or not said any more (NOMODSEQ): the server forgot, and nothing is known to be
+            # unchanged (RFC 7162 3.1.2).
+            low = position.floor + 1
+        elif snapshot.modseq is None and int(now / FLAGS_EVERY) == int(position.synced_at / FLAGS_EVERY):
+            return None
+        async with self.store.reading() as tx:
+            known = sorted(await positions.known_uids(
+                tx, place.account, place.mailbox, snapshot.uidvalidity, low, 2**32))  # fmt: skip
+        for start in range(0, len(known), FLAGS_AT_ONCE):
+            some = known[start : start + FLAGS_AT_ONCE]
+            await self._save_flags(await (await self._again()).flags(some[0], some[-1]))
+        return snapshot.modseq
+
+    def _changed_since(self) -> int | None:
+        """The modseq after which the server can say what changed; None when it cannot."""
+        before, now = self.position.modseq, self.snapshot.modseq
+        return before if before is not None and now is not None and before < now else None
+
+    async def _save_flags(self, found: Mapping[int, Fetched]) -> None:
+        place = self.place
         flags = {uid: one.flags for uid, one in found.items() if one.flags is not None}
         changed = await self._write(
-            lambda tx: positions.save_flags(tx, place.account, place.mailbox, snapshot.uidvalidity, flags)
+            lambda tx: positions.save_flags(tx, place.account, place.mailbox, self.snapshot.uidvalidity, flags)
         )
         self.result.reflagged += len(changed)
-        return snapshot.modseq
+
+    async def _vanished(self, ranges: Sequence[tuple[int, int]], *, below: int) -> None:
+        """What QRESYNC says has left, where the window did not look. It names candidates; a search convicts them."""
+        place, uidvalidity = self.place, self.snapshot.uidvalidity
+        low = max(self.position.floor + 1, ranges[0][0]) if ranges else below
+        high = min(below - 1, ranges[-1][1]) if ranges else 0
+        if low > high:
+            return
+        async with self.store.reading() as tx:
+            known = await positions.known_uids(tx, place.account, place.mailbox, uidvalidity, low, high)
+            known -= await positions.departed_uids(tx, place.account, place.mailbox, uidvalidity, low)
+        gone = set(within(known, ranges))
+        for some in uid_sets(sorted(gone)):
+            gone -= set(await (await self._again()).search_set(some))
+        if gone:
+            now = self.now().timestamp()
+            await self._write(lambda tx: positions.depart(tx, place.account, place.mailbox, uidvalidity, gone, at=now))
+            self.result.departed += len(gone)

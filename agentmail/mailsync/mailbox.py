@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..imap import Fetched, ImapConnection, Snapshot, uid_sets
@@ -25,7 +25,7 @@ from ..store.positions import Position
 from .beginning import Beginning
 from .changes import Changes
 from .fetching import Fetching, batches
-from .reading import BATCH, RECONCILE, SWEEP, TRIES, WINDOW, Pass
+from .reading import BATCH, BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
 
 class MailboxPass(Fetching, Beginning, Changes):
@@ -39,12 +39,15 @@ class MailboxPass(Fetching, Beginning, Changes):
         elif position.uidvalidity != self.snapshot.uidvalidity:
             position = await self._reset(connection, position)
         elif self.snapshot.uidnext is not None and position.uidnext > self.snapshot.uidnext:
-            position = await self._rewound(position)
+            position = await self._rewound(position, self.snapshot.uidnext)
+        elif self.snapshot.modseq is None and (again := await self._given_again(connection, position)) is not None:
+            position = await self._rewound(position, again)
         self.position = position
         now = self.now().timestamp()
         if not self.thorough and now - position.synced_at < SWEEP and self._unchanged(position):
             return self.result
-        whole = now - position.reconciled_at >= RECONCILE or self._fewer(position)
+        told = connection.tells_who_left and self._changed_since() is not None
+        whole = now - position.reconciled_at >= RECONCILE or (self._fewer(position) and not told)
         low = position.floor + 1 if whole else max(position.floor + 1, position.low + 1 - WINDOW)
         if whole:
             await self._write(lambda tx: positions.give_skipped_another_chance(
@@ -141,7 +144,7 @@ class MailboxPass(Fetching, Beginning, Changes):
         prepared, broken = await asyncio.to_thread(self._prepare, bodies)
 
         async def work(tx: Tx) -> list[Filed]:
-            filed = await self.store.file_batch(tx, prepared, account=place.account) if prepared else []
+            filed = await self._filed(tx, prepared)
             for arrival, exc in broken:
                 filed.append(await self.store.put_aside(tx, arrival, exc, account=place.account))
             uids = [b.uid for b in bodies]
@@ -156,6 +159,17 @@ class MailboxPass(Fetching, Beginning, Changes):
             return filed
 
         self.result.filed += await self._write(work)
+
+    async def _filed(self, tx: Tx, prepared: Sequence[Prepared]) -> list[Filed]:
+        """Filed, or recognised as mail of our own that the provider gave another Message-ID."""
+        known: dict[int, Filed] = {}
+        if self.place.role == "sent":
+            for i, one in enumerate(prepared):
+                if (filed := await self.store.recognise(tx, one, account=self.place.account)) is not None:
+                    known[i] = filed
+        others = [one for i, one in enumerate(prepared) if i not in known]
+        filed_now = iter(await self.store.file_batch(tx, others, account=self.place.account) if others else [])
+        return [known[i] if i in known else next(filed_now) for i in range(len(prepared))]
 
     @staticmethod
     def _order(prepared: Sequence[Prepared], broken: Sequence[tuple[Arrival, BaseException]]) -> list[int]:
@@ -177,7 +191,7 @@ class MailboxPass(Fetching, Beginning, Changes):
     def _arrival(self, one: Fetched) -> Arrival:
         place = self.place
         raw = one.body or b""
-        received_at = one.received_at or self.now().astimezone(UTC)
+        received_at = self._believed(one.received_at)
         message = parse(raw, received_at=received_at, trusted_authserv=place.trusted)
         outgoing = place.role == "sent"
         if outgoing and not is_ours(message.message_id, self.store.secret):
@@ -186,6 +200,13 @@ class MailboxPass(Fetching, Beginning, Changes):
         location = Location(place.mailbox, self.snapshot.uidvalidity, one.uid) if self.snapshot.uidvalidity else None
         flags = tuple(f for f in one.flags or () if f != "\\Recent")
         return Arrival(message, raw, location, flags=flags, fresh=self._fresh(one, flags), outgoing=outgoing)
+
+    def _believed(self, received_at: datetime | None) -> datetime:
+        """INTERNALDATE, unless it cannot be: the order of a thread goes by it. 1970 and tomorrow are wrong clocks."""
+        now = self.now().astimezone(UTC)
+        if received_at is None or received_at > now + timedelta(days=1) or received_at.year < BEFORE_MAIL:
+            return now
+        return received_at
 
     def _fresh(self, one: Fetched, flags: Sequence[str]) -> bool:
         position = self.position

@@ -23,10 +23,14 @@ SLICE = 2**20
 """Bytes of one piece of a message that is too big for a batch."""
 LARGEST = 100 * 2**20
 """A bigger message is skipped, and says so."""
+BEFORE_MAIL = 1982
+"""No mail is older than RFC 822 (August 1982): an earlier INTERNALDATE is a clock that was not set."""
 RECONCILE = 6 * 3600.0
 """Seconds between two comparisons of the whole list of uids."""
 SWEEP = 3600.0
 """Seconds for which a mailbox that looks unchanged is believed to be, by who watches it."""
+FLAGS_AT_ONCE = 20_000
+"""Messages whose flags one FETCH asks for."""
 FLAGS_EVERY = 300.0
 """Seconds between two looks at flags on a server without CONDSTORE."""
 RESETS, RESET_SPAN, PARKED = 5, 86_400.0, 6 * 3600.0

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
-from ..errors import AuthenticationFailed, MailboxError, NotFound, ServerError, Throttled, Unreachable
-from ..imap import IDS, IdleRefused, ImapConnection, Lost, NoSuchMailbox
-from ..message.identifiers import find_ids
-from ..settings import Account
-from ..store import Filed, ThreadStore, Tx, positions
-from ..store.events import append_event
-from ..store.positions import Connectivity, Position, fingerprint
-from . import pacing
-from .first import FirstRun
+from ..errors import MailboxError, ServerError, Throttled
+from ..imap import IdleRefused, ImapConnection, Lost
+from ..store import Filed, positions
+from ..store.positions import Position
+from .acting import Acting
 from .mailbox import MailboxPass
 from .reading import Pass, Place
-from .roles import ROLES, mailbox_for
+from .roles import ROLES
+from .sent import SentCopies
 
-REOPENED = 40
-"""Connections that one pass may use up. Finding one poisonous message among 200 costs 16."""
 REIDLE = 540.0
 """Seconds after which an IDLE is ended, whatever the server said (a NAT forgets; RFC 2177 allows 29 min)."""
 PARK_AFTER, PARKED = 3, 6 * 3600.0
@@ -45,34 +39,12 @@ class Health:
     """Messages on the server that are not in the store, because they could not be fetched or filed."""
 
 
-def system_clock() -> datetime:
-    return datetime.now(UTC)
-
-
-class MailSync:
+class MailSync(SentCopies, Acting):
     """The receiving side of one account. Building it contacts nobody.
 
     `mailboxes` are roles (`inbox`, `sent`, `junk`, `archive`, `all`, …) or names. The Sent mailbox is read so that
     what a human answers by hand belongs to the thread too.
     """
-
-    def __init__(
-        self, account: Account, store: ThreadStore, *, clock: Callable[[], datetime] | None = None,
-        first_run: FirstRun | None = None, mailboxes: Sequence[str] = ("inbox", "sent"),
-        progress: Callable[[str, int, int], None] | None = None,
-    ) -> None:  # fmt: skip
-        self.account, self.store = account, store
-        self.clock = clock or system_clock
-        self.first_run = first_run or FirstRun()
-        self.wanted = tuple(mailboxes)
-        self.progress = progress
-        self._connection: ImapConnection | None = None
-        self._roles: dict[str, str | None] | None = None
-        """Our word -> the mailbox's name, as this connection's server has them."""
-        self._turn = asyncio.Lock()
-        self._connecting: set[ImapConnection] = set()
-        self._opened = 0
-        self._closed = False
 
     # -- receiving
 
@@ -190,12 +162,6 @@ class MailSync:
             await self._begin()
             return [p.mailbox for p in await self._places()]
 
-    async def _begin(self) -> None:
-        if self._closed:
-            raise Unreachable("this MailSync is closed")
-        await self.store.register(self.account.key, self.account.own_addresses)
-        self._opened = 0
-
     async def _pass(self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool) -> Pass:
         main = place.role == "inbox"
         now = self.clock().timestamp()
@@ -251,79 +217,6 @@ class MailSync:
                                       failures=failures, error=str(exc)[:500], parked_until=parked)
         )  # fmt: skip
 
-    # -- the connection
-
-    async def connection(self) -> ImapConnection:
-        """The usable connection, a new one when there is none.
-
-        Raises:
-            AuthenticationFailed, Throttled: also without asking the server, while it must not be asked.
-            Unreachable, CertificateRejected, ConfigurationError
-        """
-        if self._connection is not None and self._connection.usable:
-            return self._connection
-        if self._closed:
-            raise Unreachable("this MailSync is closed")
-        if self._opened >= REOPENED:
-            raise Unreachable(f"IMAP {self.account.imap_host}: the connection was lost {self._opened} times; later")
-        self._opened += 1
-        self._connection = None
-        self._connection = await self.open()
-        return self._connection
-
-    async def open(self, *, force: bool = False) -> ImapConnection:
-        """A new connection, if the account's state allows one; its end is the caller's."""
-        await self.store.open()
-        key = self.account.key
-        secret = fingerprint(self.store.secret, self._credentials())
-        now = self.clock().timestamp()
-        async with self.store.reading() as tx:
-            known = await positions.connectivity(tx, key)
-        refusal = pacing.refusal(known, secret=secret, now=now, account=key)
-        if refusal is not None and not force:
-            raise refusal
-        try:
-            connection = await self._login()
-        except ServerError as exc:
-            after = pacing.after_failure(known, exc, secret=secret, now=now)
-            if after != known:
-                await self._note(known, after)
-            raise
-        if known.state != "ok":
-            await self._note(known, Connectivity(at=now))
-        return connection
-
-    async def _login(self) -> ImapConnection:
-        for attempt in (1, 2):
-            connection = ImapConnection(self.account)
-            self._connecting.add(connection)
-            try:
-                await connection.connect()
-            except BaseException as exc:
-                await connection.close()
-                renew = getattr(self.account.token, "renew", None)
-                if isinstance(exc, AuthenticationFailed) and renew is not None and attempt == 1:
-                    await renew()  # the token may have ended before its time: one new one, then it is an error
-                    continue
-                raise
-            finally:
-                self._connecting.discard(connection)
-            return connection
-        raise AssertionError("unreachable")
-
-    def _credentials(self) -> str:
-        password = self.account.password
-        return "token" if self.account.token is not None or password is None else password.get_secret_value()
-
-    async def _note(self, before: Connectivity, after: Connectivity) -> None:
-        async def work(tx: Tx) -> None:
-            await positions.save_connectivity(tx, self.account.key, after)
-            if before.state != after.state:
-                await append_event(tx, f"account.{after.state}", account=self.account.key, at=after.at,
-                                   data={"error": after.error} if after.error else None)  # fmt: skip
-
-        await self.store.db.run(work)
-
     # -- which mailboxes
 
     async def _places(self) -> list[Place]:
@@ -340,123 +233,6 @@ class MailSync:
         own = frozenset(a.casefold() for a in self.account.own_addresses)
         return Place(self.account.key, name, role, own, self.account.trusted_authserv)
 
-    async def _learn_roles(self) -> dict[str, str | None]:
-        connection = await self.connection()
-        if self._roles is None:
-            listed = await connection.mailboxes()
-            prefix = await connection.prefix()
-            self._roles = {role: mailbox_for(role, listed, prefix) for role in ROLES}
-        return self._roles
-
-    # -- our own mail, seen from the server
-
-    async def find_sent(self, message_id: str) -> bool:
-        """Whether a message with this id lies in Sent, or came back to us as a copy.
-
-        When it does under another Message-ID than ours (some providers write their own), the alias is learned.
-
-        Raises:
-            ServerError: it could not be looked for; that is not a no.
-        """
-        async with self._turn:
-            await self._begin()
-            return bool(await self._once_more(lambda: self._find_sent(message_id)))
-
-    async def _once_more(self, work: Callable[[], Any]) -> Any:
-        try:
-            return await work()
-        except Lost:
-            return await work()
-
-    async def _find_sent(self, message_id: str) -> bool:
-        connection = await self.connection()
-        roles = await self._learn_roles()
-        for name in dict.fromkeys(n for n in (roles["sent"], roles["all"], self.account.mailbox) if n):
-            try:
-                await connection.examine(name)
-            except NoSuchMailbox:
-                continue
-            found = await connection.find(message_id.strip("<>"))
-            if found and await self._really(connection, found, message_id):
-                return True
-        return False
-
-    async def _really(self, connection: ImapConnection, uids: Sequence[int], message_id: str) -> bool:
-        """SEARCH HEADER finds substrings (RFC 9051 6.4.4): read the ids themselves."""
-        for uid, one in (await connection.fetch(uids[-50:], IDS)).items():
-            ids = find_ids((one.body or b"").partition(b":")[2].decode("utf-8", "replace"), "own").ids
-            if message_id in ids and uid:
-                return True
-        return False
-
-    async def file_sent(self, raw: bytes, message_id: str) -> bool:
-        """See to it that one copy lies in Sent; whether we put it there. Nothing to do where the provider does so.
-
-        Raises:
-            ServerError: it may or may not be there; calling again finds out.
-        """
-        if self.account.files_sent:
-            return False
-        async with self._turn:
-            await self._begin()
-            return bool(await self._once_more(lambda: self._file_sent(raw, message_id)))
-
-    async def _file_sent(self, raw: bytes, message_id: str) -> bool:
-        connection = await self.connection()
-        sent = (await self._learn_roles())["sent"]
-        if sent is None:
-            return False
-        await connection.examine(sent)
-        if await self._really(connection, await connection.find(message_id.strip("<>")), message_id):
-            return False
-        await connection.append(sent, raw, [r"\Seen"], self.clock())
-        return True
-
-    # -- what agents do, on the server: only when asked
-
-    async def mark(self, message: str, *, add: Collection[str] = (), remove: Collection[str] = ()) -> None:
-        """Set or clear flags (`\\Seen`, `\\Flagged`, a keyword) on a stored message, wherever it lies."""
-        for mailbox, uids in (await self._where(message)).items():
-            async with self._turn:
-                connection = await self._for_writing(mailbox)
-                await connection.change_flags(uids, add=add, remove=remove)
-
-    async def move(self, message: str, mailbox: str) -> None:
-        """Move a stored message out of the INBOX to another mailbox: a role (`archive`, `trash`) or a name."""
-        places = await self._where(message)
-        uids = places.get(self.account.mailbox)
-        if uids is None:
-            raise NotFound(f"{message} does not lie in {self.account.mailbox!r} on the server")
-        async with self._turn:
-            connection = await self._for_writing(self.account.mailbox)
-            role = mailbox.lower()
-            target = (await self._learn_roles()).get(role) if role in ROLES else mailbox
-            if target is None:
-                raise NotFound(f"this account has no mailbox for {role!r}")
-            await connection.examine(self.account.mailbox, writable=True)
-            await connection.move(uids, target)
-
-    async def _where(self, message: str) -> dict[str, list[int]]:
-        stored = await self.store.message(message, account=self.account.key)
-        async with self.store.reading() as tx:
-            places = await positions.places_of(tx, self.account.key, int(str(stored.id)[1:]))
-        found: dict[str, list[int]] = {}
-        for mailbox, _, uid in places:
-            found.setdefault(mailbox, []).append(uid)
-        if not found:
-            raise NotFound(f"{message} does not lie on the server (any more)")
-        return found
-
-    async def _for_writing(self, mailbox: str) -> ImapConnection:
-        await self._begin()
-        connection = await self.connection()
-        seen = await connection.examine(mailbox, writable=True)
-        async with self.store.reading() as tx:
-            position = await positions.position(tx, self.account.key, mailbox)
-        if position is None or position.uidvalidity != seen.uidvalidity:
-            raise MailboxError(f"mailbox {mailbox!r} was made anew since it was read; poll first")
-        return connection
-
     # -- state
 
     async def health(self) -> Health:
@@ -468,17 +244,6 @@ class MailSync:
         error = state.error or next((p.error for p in found if p.error), "")
         until = datetime.fromtimestamp(state.until, UTC) if state.until > self.clock().timestamp() else None
         return Health(self.account.key, state.state, error, until, tuple(found), sum(s["settled"] for s in skipped))
-
-    async def close(self) -> None:
-        """Leave the server. Returns within 5 seconds; a poll that is under way raises Unreachable."""
-        self._closed = True
-        for opening in list(self._connecting):
-            opening.kill()
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            if self._turn.locked():
-                connection.kill()
-            await connection.close()
 
 
 async def _slept(sleep: Callable[[float], Awaitable[None]], seconds: float) -> None:

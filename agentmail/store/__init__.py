@@ -19,7 +19,7 @@ from ..errors import BadInput, NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
-from . import attention, claims, editing, explaining, quarantine, reading, retention, schema, search, timers
+from . import attention, claims, editing, explaining, positions, quarantine, reading, retention, schema, search, timers
 from .arrivals import Arrival, Location, Prepared, prepare
 from .changes import announce
 from .claims import Claim
@@ -27,6 +27,7 @@ from .database import Database, Tx
 from .events import append_event
 from .filing import Filing
 from .retention import Deleted, StoreSize
+from .rewritten import original_of
 from .search import Hit
 from .tables.threads import ACCOUNT, ALIAS, INFO, MESSAGE, THREAD
 from .together import Together
@@ -228,6 +229,24 @@ class ThreadStore:
         _, voucher = facts.holds[row.message_id_key]
         hold = Hold(row.cluster, "own", voucher)
         await self._filing(tx, row.account).regard(row.cluster, owns=hold, key=key)
+
+    async def recognise(self, tx: Tx, prepared: Prepared, *, account: str) -> Filed | None:
+        """Our own mail that a provider gave another Message-ID: the stored message, known by both ids from now on.
+
+        None when it is no copy of ours; then it is to be filed. For mail out of the Sent mailbox only.
+        """
+        found = await original_of(tx, prepared, self.secret)
+        if found is None:
+            return None
+        message, thread = found
+        if prepared.arrival.message.message_id:
+            await self.alias(tx, message, prepared.arrival.message.message_id)
+            thread = (await tx.execute(select(MESSAGE.c.thread).where(MESSAGE.c.id == message))).scalar_one()
+        if (at := prepared.arrival.location) is not None:
+            await positions.locate(tx, account, at.mailbox, at.uidvalidity,
+                                   {at.uid: (message, prepared.arrival.flags)})  # fmt: skip
+        why = Why(rule="duplicate", confidence="certain", note="our own mail, under the id that the provider gave it")
+        return Filed(id=f"m{message}", thread=f"t{thread}", new=False, absorbed=(), why=why)
 
     async def admit(self, id: str, address: str) -> str:  # noqa: A002
         """Let somebody into a thread that does not know them; what was kept apart because of it joins now.

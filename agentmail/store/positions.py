@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..errors import Conflict
 from .database import Tx
 from .tables.mailboxes import ConnectivityRow, DepartedRow, MailboxRow, SkippedRow
-from .tables.threads import LOCATION, MESSAGE, core
+from .tables.threads import ALIAS, LOCATION, MESSAGE, core
 
 MAILBOX, SKIPPED, DEPARTED, CONNECTIVITY = core(MailboxRow), core(SkippedRow), core(DepartedRow), core(ConnectivityRow)
 _CHUNK = 5_000
@@ -129,6 +129,23 @@ async def known_uids(tx: Tx, account: str, mailbox: str, uidvalidity: int, low: 
             query = query.where(SKIPPED.c.settled)
         known.update((await tx.execute(query)).scalars())
     return known
+
+
+async def known_ids(tx: Tx, account: str, mailbox: str, uidvalidity: int, *, most: int) -> dict[int, set[str]]:
+    """The highest uids that are filed -> the Message-IDs, aliases too, of what is filed there; those without are left
+    out."""
+    query = (
+        select(LOCATION.c.uid, MESSAGE.c.message_id, ALIAS.c.message_id.label("alias"))
+        .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
+        .join(ALIAS, ALIAS.c.message == MESSAGE.c.id, isouter=True)
+        .where(LOCATION.c.account == account, LOCATION.c.mailbox == mailbox, LOCATION.c.uidvalidity == uidvalidity)
+        .order_by(LOCATION.c.uid.desc())
+        .limit(most)
+    )
+    found: dict[int, set[str]] = {}
+    for uid, message_id, alias in await tx.execute(query):
+        found.setdefault(uid, set()).update(x for x in (message_id, alias) if x)
+    return {uid: ids for uid, ids in found.items() if ids}
 
 
 async def departed_uids(tx: Tx, account: str, mailbox: str, uidvalidity: int, low: int = 0) -> set[int]:

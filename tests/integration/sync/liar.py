@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -112,7 +113,9 @@ class Liar:
         for part in match[2].split(","):
             a, _, b = part.partition(":")
             low, high = sorted(top if x == "*" else int(x) for x in (a, b or a))
-            wanted.update(u if match[1] else order[u - 1] for u in range(low, min(high, top) + 1))
+            wanted.update(
+                order[bisect_left(order, low) : bisect_right(order, high)] if match[1] else order[low - 1 : high]
+            )
         return sorted(wanted & set(order))
 
     def fetched(self, uid: int, rest: str) -> bytes:

@@ -1,0 +1,142 @@
+"""An account's server: the one connection, made when it may be made, and what its mailboxes are called there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from ..errors import AuthenticationFailed, ServerError, Unreachable
+from ..imap import ImapConnection
+from ..settings import Account
+from ..store import ThreadStore, Tx, positions
+from ..store.events import append_event
+from ..store.positions import Connectivity, fingerprint
+from . import pacing
+from .first import FirstRun
+from .roles import ROLES, mailbox_for
+
+REOPENED = 40
+"""Connections that one pass may use up. Finding one poisonous message among 200 costs 16."""
+
+
+def system_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+class Server:
+    """What every part of `MailSync` stands on."""
+
+    def __init__(
+        self, account: Account, store: ThreadStore, *, clock: Callable[[], datetime] | None = None,
+        first_run: FirstRun | None = None, mailboxes: Sequence[str] = ("inbox", "sent"),
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> None:  # fmt: skip
+        self.account, self.store = account, store
+        self.clock = clock or system_clock
+        self.first_run = first_run or FirstRun()
+        self.wanted = tuple(mailboxes)
+        self.progress = progress
+        self._connection: ImapConnection | None = None
+        self._roles: dict[str, str | None] | None = None
+        """Our word -> the mailbox's name, as this connection's server has them."""
+        self._turn = asyncio.Lock()
+        self._connecting: set[ImapConnection] = set()
+        self._opened = 0
+        self._closed = False
+
+    async def _begin(self) -> None:
+        if self._closed:
+            raise Unreachable("this MailSync is closed")
+        await self.store.register(self.account.key, self.account.own_addresses)
+        self._opened = 0
+
+    async def connection(self) -> ImapConnection:
+        """The usable connection, a new one when there is none.
+
+        Raises:
+            AuthenticationFailed, Throttled: also without asking the server, while it must not be asked.
+            Unreachable, CertificateRejected, ConfigurationError
+        """
+        if self._connection is not None and self._connection.usable:
+            return self._connection
+        if self._closed:
+            raise Unreachable("this MailSync is closed")
+        if self._opened >= REOPENED:
+            raise Unreachable(f"IMAP {self.account.imap_host}: the connection was lost {self._opened} times; later")
+        self._opened += 1
+        self._connection = None
+        self._connection = await self.open()
+        return self._connection
+
+    async def open(self, *, force: bool = False) -> ImapConnection:
+        """A new connection, if the account's state allows one; its end is the caller's."""
+        await self.store.open()
+        key = self.account.key
+        secret = fingerprint(self.store.secret, self._credentials())
+        now = self.clock().timestamp()
+        async with self.store.reading() as tx:
+            known = await positions.connectivity(tx, key)
+        refusal = pacing.refusal(known, secret=secret, now=now, account=key)
+        if refusal is not None and not force:
+            raise refusal
+        try:
+            connection = await self._login()
+        except ServerError as exc:
+            after = pacing.after_failure(known, exc, secret=secret, now=now)
+            if after != known:
+                await self._note(known, after)
+            raise
+        if known.state != "ok":
+            await self._note(known, Connectivity(at=now))
+        return connection
+
+    async def _login(self) -> ImapConnection:
+        for attempt in (1, 2):
+            connection = ImapConnection(self.account)
+            self._connecting.add(connection)
+            try:
+                await connection.connect()
+            except BaseException as exc:
+                await connection.close()
+                renew = getattr(self.account.token, "renew", None)
+                if isinstance(exc, AuthenticationFailed) and renew is not None and attempt == 1:
+                    await renew()  # the token may have ended before its time: one new one, then it is an error
+                    continue
+                raise
+            finally:
+                self._connecting.discard(connection)
+            return connection
+        raise AssertionError("unreachable")
+
+    def _credentials(self) -> str:
+        password = self.account.password
+        return "token" if self.account.token is not None or password is None else password.get_secret_value()
+
+    async def _note(self, before: Connectivity, after: Connectivity) -> None:
+        async def work(tx: Tx) -> None:
+            await positions.save_connectivity(tx, self.account.key, after)
+            if before.state != after.state:
+                await append_event(tx, f"account.{after.state}", account=self.account.key, at=after.at,
+                                   data={"error": after.error} if after.error else None)  # fmt: skip
+
+        await self.store.db.run(work)
+
+    async def _learn_roles(self) -> dict[str, str | None]:
+        connection = await self.connection()
+        if self._roles is None:
+            listed = await connection.mailboxes()
+            prefix = await connection.prefix()
+            self._roles = {role: mailbox_for(role, listed, prefix) for role in ROLES}
+        return self._roles
+
+    async def close(self) -> None:
+        """Leave the server. Returns within 5 seconds; a poll that is under way raises Unreachable."""
+        self._closed = True
+        for opening in list(self._connecting):
+            opening.kill()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if self._turn.locked():
+                connection.kill()
+            await connection.close()

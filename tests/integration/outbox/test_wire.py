@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from agentmail.errors import AuthenticationFailed, BadInput, CertificateRejected, Unreachable
 from agentmail.message.models import Envelope
-from agentmail.smtp import Outcome, Submitter, Timeouts, _stuffed, assigned_id
+from agentmail.smtp import Outcome, Submitter, Timeouts, assigned_id
+from agentmail.smtp.session import stuffed
 
 from .scripted import CLOSE, HANG, RESET, ScriptedSmtp, with_password
 
@@ -311,7 +312,7 @@ ENDS = [b".\r\n", b"\r\n.\r\n", b"\n.\n", b"\r.\r", b"\n.\r\n", b"\r\n.\n", b"\r
 @settings(max_examples=300, deadline=None)
 def test_nothing_in_a_body_ends_it(parts: list[bytes]) -> None:
     """On the wire: CRLF only, and no line that is a lone dot (SMTP smuggling needs one or the other)."""
-    wire = _stuffed(b"Subject: x\r\n\r\n" + b"".join(parts))
+    wire = stuffed(b"Subject: x\r\n\r\n" + b"".join(parts))
     assert b"\n" not in wire.replace(b"\r\n", b"")
     assert b"\r" not in wire.replace(b"\r\n", b"")
     assert wire.endswith(b"\r\n")

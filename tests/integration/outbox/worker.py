@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from agentmail import outbox as outbox_module
-from agentmail import smtp
 from agentmail.errors import Unreachable
 from agentmail.outbox import Outbox
 from agentmail.settings import Account
 from agentmail.smtp import Submitter
+from agentmail.smtp.session import Session
 from agentmail.store import ThreadStore
+from agentmail.store.together import Together
 
 POINTS = (
     "claimed", "connected", "recipients", "marked", "half the body", "dot", "accepted", "committed", "appended",
@@ -97,7 +97,7 @@ def die_at(job: Job) -> None:
     def die() -> None:
         os.kill(os.getpid(), job.signal)
 
-    session: Any = smtp._Session
+    session: Any = Session
     if job.point == "claimed":
         work = Outbox._work
 
@@ -116,7 +116,7 @@ def die_at(job: Job) -> None:
 
         Submitter._connect = connected  # type: ignore[method-assign]
     elif job.point in {"recipients", "marked"}:
-        together = outbox_module._Together.__call__
+        together = Together.__call__
 
         async def marking(self: Any, item: Any) -> bool:
             if item.result is None and job.point == "recipients":
@@ -126,14 +126,14 @@ def die_at(job: Job) -> None:
                 die()
             return answer
 
-        outbox_module._Together.__call__ = marking  # type: ignore[method-assign]
+        Together.__call__ = marking  # type: ignore[method-assign]
     elif job.point == "half the body":
 
         async def half(self: Any, data: bytes) -> None:
-            await self._write(data[: len(data) // 2], 10)
+            await self.write(data[: len(data) // 2], 10)
             await asyncio.sleep(0.05)
             die()
-            await self._write(data[len(data) // 2 :], 10)
+            await self.write(data[len(data) // 2 :], 10)
 
         session.write_body = half
     elif job.point in {"dot", "accepted"}:

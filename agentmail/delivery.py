@@ -1,0 +1,339 @@
+"""Out of the outbox: claim what is due, try it over the account's connections, write down how each attempt ended.
+
+Markers and results that come at the same moment share a transaction, for a commit costs the same for one and for
+many. A marker is still committed before its own body goes: the attempt waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from .errors import (
+    AuthenticationFailed,
+    BadInput,
+    CertificateRejected,
+    PermanentFailure,
+    ServerError,
+    StoreError,
+    Unreachable,
+)
+from .message.models import Envelope
+from .recovery import Recovery
+from .sent import Sent, shown
+from .smtp import BeforeBody, Outcome, assigned_id
+from .store import submissions, tallies
+from .store.changes import Changes
+from .store.database import Tx, database_now
+from .store.events import append_events
+from .store.reading import number
+from .store.submissions import Result, Submission
+from .store.together import Together
+from .supervision import event, noted
+from .verdicts import Stop, judge, later, no_server
+
+log = logging.getLogger(__name__)
+
+LEASE = 180.0
+"""Seconds a worker holds a row; renewed at a third of it while the attempt runs."""
+CLAIM = 8
+"""Rows that a worker takes at once, for each of its connections."""
+MARGIN = 10.0
+"""Seconds before the end of the lease from which the final dot may not go any more."""
+LIMIT_PAUSE = 4 * 3600.0
+"""Seconds an account rests when its provider's daily limit is reached."""
+COPY_FOR = 86_400.0
+"""Seconds for which a copy in Sent is still tried."""
+TOKEN_PAUSE = 900.0
+"""The same when a token was refused: it changes by itself, a password does not."""
+
+
+class Submits(Protocol):
+    """What the outbox needs of smtp.Submitter."""
+
+    connections: int
+
+    async def submit(
+        self, raw: bytes, envelope: Envelope, *, before_body: BeforeBody | None = None, submission: str | None = None
+    ) -> Outcome: ...
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """A write of a worker: the marker (no result), or how its attempt ended."""
+
+    row: Submission
+    result: Result | None = None
+    stop: Stop | None = None
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A row that this worker holds, until when by its own monotonic clock, and what became of it."""
+
+    row: Submission
+    until: float
+    error: ServerError | None = None
+
+
+class Delivery(Recovery):
+    """The half of the Outbox that submits."""
+
+    submitter: Submits
+    _margin: float
+    _monotonic: Callable[[], float]
+    _sleep: Callable[[float], Awaitable[None]]
+    _jitter: Callable[[], float]
+    _writes: Together[_Item, bool]
+
+    async def deliver(self, id: str) -> Sent:  # noqa: A002
+        """Try now, once, and say how it stands. A 4xx leaves it `queued`; a lost connection after the body, `unknown`:
+        both go on by themselves and need no second call.
+
+        Raises:
+            PermanentFailure: the server will not take it; it is `failed`.
+            Unreachable, CertificateRejected, AuthenticationFailed: it stays queued.
+        """
+        await self.store.open()
+        wanted = number(id, "o")
+        started = self._monotonic()
+        held, stopped = await self._claim(limit=1, ids=[wanted])
+        if not held:
+            async with self.store.reading() as tx:
+                row = await submissions.one(tx, id)
+            if row.state == "queued" and stopped:
+                if stopped[0] == "login":
+                    raise AuthenticationFailed(f"{stopped[1]}; nothing was sent, it is kept as {id}")
+                return shown(row).model_copy(update={"error": f"paused: {stopped[1]}"})
+            return shown(row)
+        hold = _Hold(held[0], started + self._lease)
+        await self._work([hold])
+        async with self.store.reading() as tx:
+            row = await submissions.one(tx, id)
+        if hold.error is not None:
+            raise type(hold.error)(
+                f"{hold.error}; nothing was sent, it is kept as {id} and tried again"
+            ) from hold.error
+        if row.state == "failed":
+            raise PermanentFailure(f"{id} was refused: {row.error}", code=row.code, submission=id)
+        if row.state == "sent":
+            await self._file_copies([row])
+        return shown(row)
+
+    async def deliver_due(self, limit: int = 100) -> list[Sent]:
+        """Everything that is due: rows that a crash left behind, unknown ones to look for, then what is queued.
+
+        Server errors stay in the rows; none is raised.
+        """
+        await self.store.open()
+        await self._recover()
+        await self._look()
+        await self._take_bounces()
+        done: list[int] = []
+        while len(done) < limit:
+            started = self._monotonic()
+            rows, _ = await self._claim(limit=min(limit - len(done), CLAIM * self.submitter.connections))
+            holds = [_Hold(row, started + self._lease) for row in rows]
+            if not holds:
+                break
+            await self._work(holds)
+            done += [h.row.id for h in holds]
+            if any(h.error is not None for h in holds):
+                break  # no server: the rest would only fail the same way
+        async with self.store.reading() as tx:
+            finished = await submissions.read(tx, done)
+            without = (
+                await submissions.without_copy(tx, self.account.key, since=await database_now(tx) - COPY_FOR)
+                if self.evidence is not None
+                else []
+            )
+        await self._file_copies(without)
+        return [shown(row) for row in finished]
+
+    async def run(self, poll: float = 30.0) -> None:
+        """Deliver what is due, for ever; run it in a TaskGroup, in as many processes as you like."""
+        await self.store.open()
+        while True:
+            try:
+                async with Changes(self.store.db) as changes:
+                    while True:
+                        await self.deliver_due()
+                        async with self.store.reading() as tx:
+                            due, now = await submissions.next_due(tx, self.account.key), await database_now(tx)
+                        await changes.wait(poll if due is None else min(poll, max(0.05, due - now)))
+            except StoreError as exc:
+                log.warning("outbox of %s: %s", self.account.key, exc)
+                await self._sleep(5.0)
+
+    async def _claim(self, *, limit: int, ids: Collection[int] = ()) -> tuple[list[Submission], tuple[str, str] | None]:
+        """(rows that are ours now, what stops the account)"""
+
+        async def work(tx: Tx) -> tuple[list[Submission], tuple[str, str] | None]:
+            now = await database_now(tx)
+            stopped = await self._stopped(tx, now)
+            if stopped is not None:
+                return [], stopped
+            return await submissions.claim(tx, self.account.key, now=now, lease=self._lease, limit=limit, ids=ids), None
+
+        return await self.store.db.run(work)
+
+    async def _stopped(self, tx: Tx, now: float) -> tuple[str, str] | None:
+        for cause, reason in await tallies.pauses(tx, self.account.key, now=now):
+            mark, _, shown = reason.partition(" ")
+            if cause != "login":
+                return cause, reason
+            if mark == self._credentials():
+                return cause, shown
+            await tallies.resume(tx, self.account.key, causes=["login"])  # another password: another chance
+        return None
+
+    def _credentials(self) -> str:
+        """Tells whether the password is still the refused one, without telling the password."""
+        secret = self.account.smtp_password or self.account.password
+        value = secret.get_secret_value() if secret is not None else "token"
+        return hmac.digest(self.store.secret, f"{self.account.smtp_host} {value}".encode(), "sha256").hex()[:16]
+
+    async def _work(self, holds: Sequence[_Hold]) -> None:
+        """One attempt for each row, at the same time, while their leases are renewed."""
+        async with self.store.reading() as tx:
+            bodies = await submissions.bodies(tx, [h.row.id for h in holds])
+        renewal: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                renewal = tasks.create_task(self._renew(holds))
+                async with asyncio.TaskGroup() as attempts:
+                    for hold in holds:
+                        attempts.create_task(self._attempt(hold, bodies[hold.row.id]))
+                renewal.cancel()
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
+        finally:
+            if renewal is not None:
+                renewal.cancel()
+
+    async def _renew(self, holds: Sequence[_Hold]) -> None:
+        while True:
+            await self._sleep(self._lease / 3)
+            started = self._monotonic()
+
+            async def work(tx: Tx) -> set[int]:
+                until = await database_now(tx) + self._lease
+                return await submissions.renew(tx, [(h.row.id, h.row.epoch) for h in holds], until=until)
+
+            try:
+                held = await self.store.db.run(work)
+            except StoreError:
+                continue  # the lease itself says how long we may go on
+            for hold in holds:
+                hold.until = started + self._lease if hold.row.id in held else float("-inf")
+
+    async def _attempt(self, hold: _Hold, raw: bytes) -> None:
+        row = hold.row
+        marked = False
+
+        async def before_body() -> Callable[[], bool] | None:
+            nonlocal marked
+            started = self._monotonic()
+            marked = bool(await self._writes(_Item(row)))
+            hold.until = started + self._lease if marked else float("-inf")
+            return (lambda: self._monotonic() < hold.until - self._margin) if marked else None
+
+        envelope = Envelope(mail_from=row.mail_from, rcpt_to=row.pending)
+        try:
+            outcome = await self.submitter.submit(raw, envelope, before_body=before_body, submission=f"o{row.id}")
+        except BadInput as exc:
+            outcome = Outcome("permanent", "mail", None, str(exc))
+        except (Unreachable, CertificateRejected, AuthenticationFailed) as exc:
+            hold.error = exc
+            stop = Stop("login", exc) if isinstance(exc, AuthenticationFailed) else None
+            await self._writes(_Item(row, no_server(row, str(exc)), stop))
+            return
+        except (asyncio.CancelledError, Exception):
+            if not marked:  # certainly not sent: the next worker need not wait for the lease to end
+                await asyncio.shield(self._writes(_Item(row, later(row, "interrupted", 0.0), None)))
+            raise
+        log.info(
+            "submission o%d account=%s attempt=%d state=%s step=%s smtp_code=%s", row.id, row.account, row.attempts,
+            outcome.state, outcome.step, outcome.code,
+        )  # fmt: skip
+        result, stop = judge(row, outcome)
+        if stop is not None:
+            hold.error = stop.error
+        await self._writes(_Item(row, result, stop))
+
+    async def _write(self, items: Sequence[_Item]) -> list[bool]:
+        """Markers and results that come at the same moment, in one transaction."""
+
+        async def work(tx: Tx) -> list[bool]:
+            now = await database_now(tx)
+            marks = [(i.row.id, i.row.epoch) for i in items if i.result is None]
+            alive = await submissions.mark(tx, marks, now=now, until=now + self._lease) if marks else set()
+            ends = [(i, self._at(i.result, now)) for i in items if i.result is not None]
+            if ends:
+                await submissions.settle(tx, [result for _, result in ends])
+                events: list[dict[str, Any]] = []
+                for item, result in ends:
+                    events += await self._after(tx, item.row, result, item.stop, now)
+                await append_events(tx, events)
+            return [i.result is not None or i.row.id in alive for i in items]
+
+        return await self.store.db.run(work)
+
+    def _at(self, result: Result, now: float) -> Result:
+        """Delays become times of the database's clock; ±10 % keeps many rows from coming back at the same moment."""
+        delay = None if result.next_at is None else result.next_at * (0.9 + 0.2 * self._jitter())
+        return replace(
+            result,
+            next_at=None if delay is None else now + delay,
+            sent_at=now if result.state == "sent" else None,
+        )
+
+    async def _after(
+        self, tx: Tx, row: Submission, result: Result, stop: Stop | None, now: float
+    ) -> list[dict[str, Any]]:
+        """What an end brings with it, in the same transaction; the events to be written."""
+        events: list[dict[str, Any]] = []
+        if stop is not None:
+            until = now + LIMIT_PAUSE if stop.cause == "limit" else None
+            if self.account.token is not None and stop.cause == "login":
+                until = now + TOKEN_PAUSE
+            reason = f"{self._credentials()} {stop.error}" if stop.cause == "login" else str(stop.error)
+            await tallies.pause(tx, row.account, cause=stop.cause, reason=reason, by="server", now=now, until=until)
+            events.append(event("account.paused", now, account=row.account, data={"cause": stop.cause}))
+        if result.state == "sent" and row.message is not None:
+            other = assigned_id(self.account.smtp_host, result.reply)
+            if other is not None and other != row.message_id:
+                await self.store.alias(tx, row.message, other)
+        if result.state in {"sent", "failed", "unknown"}:
+            failed = [p.address for p in result.recipients.values() if p.state == "failed"]
+            events.append(noted(row, result.state, now, code=result.code, failed=failed))
+        return events
+
+    async def _file_copies(self, rows: Sequence[Submission]) -> None:
+        """A copy into Sent, for those who look at the mailbox. It failing is no failure of the submission."""
+        if self.evidence is None:
+            return
+        for row in rows:
+            if row.copied:
+                continue
+            try:
+                async with self.store.reading() as tx:
+                    raw = (await submissions.bodies(tx, [row.id]))[row.id]
+                await self.evidence.file_sent(raw, row.message_id)
+            except ServerError as exc:
+                log.info("submission o%d: no copy in Sent: %s", row.id, exc)
+                return
+            await self.store.db.run(lambda tx, i=row.id: submissions.set_copied(tx, i))  # type: ignore[misc]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first error of several that came together: callers catch errors, not groups of them."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -8,6 +8,7 @@ once more in each child.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import pickle
@@ -23,7 +24,9 @@ from ..errors import AgentMailError
 from ..message.models import Message
 from ..message.parse import parse
 from ..store.arrivals import Arrival, Prepared, prepare
-from .reading import Found
+from ..store.words import IndexText
+from ..threads.placement import Facts
+from .reading import Found, Unread, Unreadable, read_small
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,29 @@ class Batch:
     defective: int = 0
     """How many of them have defects."""
     bytes: int = 0
+    several: list[Unread] = field(default_factory=list)
+    """Files that turned out to hold many messages: they are still to be read, as a stream."""
+    unreadable: list[Unreadable] = field(default_factory=list)
 
 
-def prepare_batch(found: Sequence[Found], terms: Terms) -> Batch:
-    """Parse, and work out all that needs no database."""
+Source = Found | Unread | Unreadable
+_PARSED_ALREADY = Message()
+"""In place of the parsed message: filing needs the row only, and the way between processes is cheaper without."""
+
+
+def prepare_batch(found: Sequence[Source], terms: Terms) -> Batch:
+    """Read what is unread, parse, and work out all that needs no database."""
     batch = Batch()
-    for one in found:
+    for source in found:
+        one = read_small(source) if isinstance(source, Unread) else source
+        if one is None:
+            continue
+        if isinstance(one, Unread):
+            batch.several.append(one)
+            continue
+        if isinstance(one, Unreadable):
+            batch.unreadable.append(one)
+            continue
         message = parse(one.raw)
         batch.bytes += len(one.raw)
         batch.defective += bool(message.defects)
@@ -58,10 +78,34 @@ def prepare_batch(found: Sequence[Found], terms: Terms) -> Batch:
         except ValueError:  # no database holds it; the store puts it aside, with the reason
             batch.arrivals.append(arrival)
             continue
-        # Filing needs the row, not the parsed values; leaving them behind makes the way between processes cheap.
-        ready.arrival = Arrival(Message.model_construct(subject=message.subject), one.raw, fresh=False)
+        ready.arrival = Arrival(_PARSED_ALREADY, one.raw, fresh=False)
         batch.arrivals.append(ready)
     return batch
+
+
+def _packed(batch: Batch) -> tuple[Any, ...]:
+    """A batch as plain tuples: pickling a class of ours costs more than all its values."""
+    return (
+        [
+            (p.arrival.raw, p.subject, p.facts.holds, p.facts.people, p.row, p.attachments,
+             (p.words.subject, p.words.sender, p.words.recipients, p.words.body, p.words.marks))
+            if isinstance(p, Prepared) else p
+            for p in batch.arrivals
+        ],
+        batch.defective, batch.bytes, batch.several, batch.unreadable,
+    )  # fmt: skip
+
+
+def _unpacked(packed: tuple[Any, ...]) -> Batch:
+    ready: list[Arrival | Prepared] = []
+    for one in packed[0]:
+        if isinstance(one, Arrival):
+            ready.append(one)
+            continue
+        raw, subject, holds, people, row, attachments, words = one
+        arrival = Arrival(_PARSED_ALREADY, raw, fresh=False)
+        ready.append(Prepared(arrival, Facts(holds, people), row, attachments, IndexText(*words), subject))
+    return Batch(ready, *packed[1:])
 
 
 class Worker:
@@ -75,12 +119,14 @@ class Worker:
         )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="agentmail-import")
         self._terms = terms
+        _widen(self._process.stdin)
+        _widen(self._process.stdout)
 
-    def prepare(self, found: Sequence[Found]) -> asyncio.Future[Batch]:
+    def prepare(self, found: Sequence[Source]) -> asyncio.Future[Batch]:
         """Hand a batch to the process; batches are worked on in the order they were handed over."""
         return asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, found)
 
-    def _exchange(self, found: Sequence[Found]) -> Batch:
+    def _exchange(self, found: Sequence[Source]) -> Batch:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -93,8 +139,7 @@ class Worker:
             ) from exc
         if isinstance(answer, BaseException):
             raise answer
-        batch: Batch = answer
-        return batch
+        return _unpacked(answer)
 
     def close(self) -> None:
         self._process.kill()
@@ -112,6 +157,7 @@ def serve() -> None:
     """The child's main loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes our input
     gc.freeze()
+    gc.set_threshold(100_000)  # what parsing leaves behind is freed by counting
     source = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not end up between two answers
@@ -120,15 +166,24 @@ def serve() -> None:
             found, terms = _receive(source)
         except EOFError:
             return
-        answer: Batch | Exception
+        answer: tuple[Any, ...] | Exception
         try:
-            answer = prepare_batch(found, terms)
+            answer = _packed(prepare_batch(found, terms))
         except Exception as exc:  # noqa: BLE001  it is raised in the parent
             answer = exc
         try:
             _send(answers, answer)
         except BrokenPipeError:
             return
+
+
+def _widen(pipe: IO[bytes] | None) -> None:
+    """Let a pipe hold a megabyte: at 64 KB the two processes wake each other for every second message."""
+    if pipe is not None and sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # an administrator may allow less
+            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 2**20)
 
 
 def _send(pipe: IO[bytes], value: Any) -> None:

@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..store import Filed, ThreadStore
-from .ahead import Batch, Terms, Worker, prepare_batch
-from .reading import Found, Unreadable, read
+from .ahead import Batch, Source, Terms, Worker, prepare_batch
+from .reading import Found, Unread, Unreadable, listed, read_file
 
-BATCH = 250
+BATCH = 500
 """Messages in one transaction."""
 BATCH_BYTES = 8 * 2**20
 """Raw bytes in one transaction, so that memory stays bounded when messages are large."""
 ALONE = 1_000
-"""Messages that are parsed in this process: starting another one takes as long as parsing these."""
+"""Messages that are parsed in this process, at least: starting another one takes as long as filing these."""
+SMALL = 2**20
+"""Bytes of a file that is read by the process that parses it, all at once."""
 
 
 @dataclass(slots=True)
@@ -92,15 +94,19 @@ async def import_archive(
         if unreadable is not None:
             unreadable(problem)
 
-    batches = _batches(read(paths), note)
     count = max(1, (os.cpu_count() or 1) - 1) if workers is None else workers
-    async with aclosing(_prepared(batches, terms, count)) as ready:
-        async for batch in ready:
-            filed = await _file(store, batch, key)
-            _count(totals, batch, filed)
-            totals.seconds = time.monotonic() - started
-            if progress is not None:
-                progress(totals)
+    several: list[Unread] = []
+    for batches in (_batches(listed(paths, smaller=SMALL)), _batches(iter(several), stream=True)):
+        async with aclosing(_prepared(batches, terms, count)) as ready:
+            async for batch in ready:
+                several += batch.several
+                for problem in batch.unreadable:
+                    note(problem)
+                filed = await _file(store, batch, key)
+                _count(totals, batch, filed)
+                totals.seconds = time.monotonic() - started
+                if progress is not None:
+                    progress(totals)
     totals.seconds = time.monotonic() - started
     return totals
 
@@ -122,15 +128,13 @@ def _count(totals: Totals, batch: Batch, filed: Iterable[Filed]) -> None:
     totals.bytes += batch.bytes
 
 
-def _batches(archive: Iterator[Found | Unreadable], note: Callable[[Unreadable], None]) -> Iterator[list[Found]]:
-    batch: list[Found] = []
+def _batches(files: Iterator[Unread | Unreadable], *, stream: bool = False) -> Iterator[list[Source]]:
+    """What goes into one transaction each. Large files are read here; small ones by whoever parses them."""
+    batch: list[Source] = []
     size = 0
-    for one in archive:
-        if isinstance(one, Unreadable):
-            note(one)
-            continue
+    for one in _sources(files, stream=stream):
         batch.append(one)
-        size += len(one.raw)
+        size += one.size if isinstance(one, Unread) else len(one.raw) if isinstance(one, Found) else 0
         if len(batch) == BATCH or size >= BATCH_BYTES:
             yield batch
             batch, size = [], 0
@@ -138,27 +142,58 @@ def _batches(archive: Iterator[Found | Unreadable], note: Callable[[Unreadable],
         yield batch
 
 
-async def _prepared(batches: Iterator[list[Found]], terms: Terms, workers: int) -> AsyncGenerator[Batch]:
-    """The batches in order, parsed; the first ones here, the others ahead in other processes."""
-    alone = 0
-    while not workers or alone < ALONE:
+def _sources(files: Iterator[Unread | Unreadable], *, stream: bool) -> Iterator[Source]:
+    for file in files:
+        if isinstance(file, Unread) and (stream or file.size < 0):
+            yield from read_file(file)
+        else:
+            yield file
+
+
+async def _prepared(batches: Iterator[list[Source]], terms: Terms, workers: int) -> AsyncGenerator[Batch]:
+    """The batches, parsed: the first ones here, while other processes start and parse those that follow."""
+    first: list[list[Source]] = []
+    here = 0
+    while not workers or here < ALONE:
         batch = await asyncio.to_thread(next, batches, None)
         if batch is None:
-            return
-        alone += len(batch)
-        yield await asyncio.to_thread(prepare_batch, batch, terms)
+            break
+        here += len(batch)
+        if workers:
+            first.append(batch)
+        else:
+            yield await asyncio.to_thread(prepare_batch, batch, terms)
+    else:
+        async with aclosing(_shared_out(batches, first, terms, workers)) as ready:
+            async for prepared in ready:
+                yield prepared
+        return
+    for some in first:
+        yield await asyncio.to_thread(prepare_batch, some, terms)
+
+
+async def _shared_out(
+    batches: Iterator[list[Source]], first: list[list[Source]], terms: Terms, workers: int
+) -> AsyncGenerator[Batch]:
     staff = [Worker(terms) for _ in range(workers)]
     under_way: deque[asyncio.Future[Batch]] = deque()
+    turn = 0
+
+    async def hand_out() -> None:
+        # Two for each: one at work, one waiting, so that no worker waits for us.
+        nonlocal turn
+        while len(under_way) < 2 * workers and (batch := await asyncio.to_thread(next, batches, None)) is not None:
+            under_way.append(staff[turn % workers].prepare(batch))
+            turn += 1
+
     try:
-        turn = 0
-        batch = await asyncio.to_thread(next, batches, None)
-        while batch is not None or under_way:
-            # Two for each: one at work, one waiting, so that no worker waits for us.
-            while batch is not None and len(under_way) < 2 * workers:
-                under_way.append(staff[turn % workers].prepare(batch))
-                turn += 1
-                batch = await asyncio.to_thread(next, batches, None)
-            yield await under_way.popleft()
+        await hand_out()
+        for some in first:
+            yield await asyncio.to_thread(prepare_batch, some, terms)
+        while under_way:
+            ready = await under_way.popleft()
+            await hand_out()
+            yield ready
     finally:
         for future in under_way:
             future.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,7 @@ class Prepared:
     attachments: tuple[dict[str, Any], ...]
     words: IndexText
     """What search finds it by."""
+    subject: str
 
 
 def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: bytes) -> Prepared:
@@ -94,13 +96,21 @@ def prepare(arrival: Arrival, *, account: str, own: Collection[str], secret: byt
         # ever looks at it, so there it is found when somebody does.
         "parsed": _stored_form(message),
     }
-    if "\\u0000" in row["parsed"] or any("\x00" in v for v in row.values() if isinstance(v, str)):
+    if _holds_nul(row["parsed"]) or any("\x00" in v for v in row.values() if isinstance(v, str)):
         raise ValueError("a NUL character, which no database stores in text")
     attachments = tuple(
         {"position": i, "name": a.name, "content_type": a.content_type, "size": a.size}
         for i, a in enumerate(message.attachments)
     )
-    return Prepared(arrival, facts, row, attachments, index_text(message))
+    return Prepared(arrival, facts, row, attachments, index_text(message), message.subject)
+
+
+_ESCAPE = re.compile(r"\\(u0000|.)")
+
+
+def _holds_nul(json: str) -> bool:
+    """Whether a JSON text holds a NUL, as against a backslash that is followed by u0000."""
+    return "\\u0000" in json and any(escape == "u0000" for escape in _ESCAPE.findall(json))
 
 
 def _stored_form(message: Message) -> str:

@@ -11,12 +11,13 @@ import json
 from collections.abc import Collection, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, case, delete, func, insert, or_, select, text, update
+from sqlalchemy import bindparam, case, delete, func, or_, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..threads.fallback import SHORTEST_KEY
 from ..threads.models import Filed, Match, Rejected, Why
 from ..threads.placement import Hold, Link, claimed_parent, unknown
+from .bulk import Insert
 from .events import append_events
 from .gathering import Gathering, chunks
 from .merging import absorb
@@ -34,6 +35,16 @@ from .tables.threads import (
 )
 
 _DUPLICATE = Why(rule="duplicate", confidence="certain", note="this store has it already")
+_NEW = Why(rule="new", confidence="certain")
+_OLD_IDS = Why(rule="ids", confidence="high", note="history: `explain` names the ids")
+
+_THREADS = Insert(THREAD)
+_MESSAGES = Insert(MESSAGE)
+_RAWS = Insert(RAW)
+_ATTACHMENTS = Insert(ATTACHMENT, [c for c in ATTACHMENT.c if c.name != "id"])
+_PEOPLE = Insert(PERSON, after="ON CONFLICT DO NOTHING")
+_HOLDERS = Insert(IDENT, after="ON CONFLICT (account, key) DO UPDATE SET holders = excluded.holders")
+_APART = Insert(APART, [c for c in APART.c if c.name != "id"])
 
 
 class Filing(Gathering):
@@ -68,7 +79,10 @@ class Filing(Gathering):
             new = known is None and at == i
             gone = tuple(f"t{t}" for t in absorbed.get(cluster, ())) if new else ()
             why = self._why(at, cluster, thread, known=known is not None) if new else _DUPLICATE
-            results.append(Filed(id=f"m{message}", thread=f"t{thread}", new=new, absorbed=gone, why=why))
+            # Nothing to check: every value was made here.
+            results.append(
+                Filed.model_construct(id=f"m{message}", thread=f"t{thread}", new=new, absorbed=gone, why=why)
+            )
         await self._announce(fresh, results)
         await self._locate([(i, int(results[i].id[1:])) for i in range(len(self.batch))])
         return results
@@ -87,9 +101,7 @@ class Filing(Gathering):
         changed |= await self._let_in(changed)
         written = await self._write([], changed)
         if knows:
-            rows = [{"thread": self.board.root(thread), "atom": atom, "name": ""} for atom in sorted(knows)]
-            dialect = postgresql if self.postgres else sqlite
-            await self.tx.execute(dialect.insert(PERSON).on_conflict_do_nothing(), rows)
+            await _PEOPLE.rows(self.tx, [(self.board.root(thread), atom, "") for atom in sorted(knows)])
         moved = await self._apply_subject_rule([], written)
         cluster = self.board.root(thread)
         return moved.get(cluster, self.attached.get(cluster, cluster))
@@ -111,6 +123,9 @@ class Filing(Gathering):
 
     def _why(self, i: int, cluster: int, thread: int, *, known: bool) -> Why:
         """The short answer; `explain` gives the long one."""
+        if not self.batch[i].arrival.fresh and thread == cluster and not self.account:
+            # A reason for each of a million old messages costs more than their joins, and nobody reads it here.
+            return _OLD_IDS if self._linked(i, cluster) else _NEW
         matched = []
         for key, (role, _) in self.batch[i].facts.holds.items():
             others = [h for h in self.stored.get(key, ()) if self.board.root(h.thread) == cluster]
@@ -133,7 +148,12 @@ class Filing(Gathering):
                 ),
                 note="its sender is a stranger in the thread that it claims to answer in",
             )  # fmt: skip
-        return Why(rule="new", confidence="certain")
+        return _NEW
+
+    def _linked(self, i: int, cluster: int) -> bool:
+        return self.batch[i].row["answers"] is not None or any(
+            self.board.root(h.thread) == cluster for key in self.batch[i].facts.holds for h in self.stored.get(key, ())
+        )
 
     async def _apply_subject_rule(self, fresh: Sequence[int], written: dict[int, tuple[int, int]]) -> dict[int, int]:
         if not self.account:
@@ -170,7 +190,7 @@ class Filing(Gathering):
         by_cluster: dict[int, list[dict[str, Any]]] = {}
         for i in fresh:
             by_cluster.setdefault(cluster[i], []).append(
-                {**self.batch[i].row, "subject": self.batch[i].arrival.message.subject}
+                {**self.batch[i].row, "subject": self.batch[i].subject}
             )
         await self._insert_threads(by_cluster, set(thread_ids.values()))
         await self._merge()
@@ -182,14 +202,10 @@ class Filing(Gathering):
             for i, c in cluster.items()
         ]  # fmt: skip
         await self._mark_variants(rows)
-        if rows:
-            await self.tx.execute(insert(MESSAGE), rows)
-        raws = [{"message": name[i], "data": raw} for i in fresh if (raw := self.batch[i].arrival.raw) is not None]
-        if raws:
-            await self.tx.execute(insert(RAW), raws)
+        await _MESSAGES.dicts(self.tx, rows)
+        await _RAWS.rows(self.tx, [(name[i], r) for i in fresh if (r := self.batch[i].arrival.raw) is not None])
         attachments = [{"message": name[i], **a} for i in fresh for a in self.batch[i].attachments]
-        if attachments:
-            await self.tx.execute(insert(ATTACHMENT), attachments)
+        await _ATTACHMENTS.dicts(self.tx, attachments)
         await index(self.tx, self.account, ((name[i], self.batch[i].row["at"], self.batch[i].words) for i in fresh))
         await self._update_threads(by_cluster, set(thread_ids.values()))
         await self._write_people(fresh, cluster)
@@ -224,12 +240,11 @@ class Filing(Gathering):
             messages = by_cluster[thread]
             oldest = min(messages, key=lambda m: (m["at"], m["content_key"]))
             rows.append({
-                "id": thread, "account": self.account, "subject": oldest["subject"], "status": "open", "labels": [],
-                "notes": [], "data": {}, "messages": len(messages), "first_at": oldest["at"],
+                "id": thread, "account": self.account, "subject": oldest["subject"], "status": "open", "labels": "[]",
+                "notes": "[]", "data": "{}", "messages": len(messages), "first_at": oldest["at"],
                 "last_at": max(m["at"] for m in messages), "merged_into": None, "attached_to": None,
             })  # fmt: skip
-        if rows:
-            await self.tx.execute(insert(THREAD), rows)
+        await _THREADS.dicts(self.tx, rows)
 
     async def _update_threads(self, by_cluster: dict[int, list[dict[str, Any]]], new: set[int]) -> None:
         rows, bumped = [], []
@@ -310,25 +325,15 @@ class Filing(Gathering):
             for atom, called in self.batch[i].facts.people.items():
                 if atom not in self.known.get(cluster[i], ()) or not self.account:
                     people.setdefault((cluster[i], atom), called)
-        rows = [{"thread": t, "atom": a, "name": n} for (t, a), n in sorted(people.items())]
-        if rows:
-            dialect = postgresql if self.postgres else sqlite
-            await self.tx.execute(dialect.insert(PERSON).on_conflict_do_nothing(), rows)
+        await _PEOPLE.rows(self.tx, [(t, a, n) for (t, a), n in sorted(people.items())])
 
     async def _write_holders(self, changed: Collection[str], thread_ids: dict[int, int]) -> None:
         rows = []
         for key in sorted(changed):
             holds = self._collapsed(key, thread_ids)
             if holds != self.stored.get(key):
-                rows.append({"account": self.account, "key": key, "holders": json.dumps(sorted(holds))})
-        if not rows:
-            return
-        dialect = postgresql if self.postgres else sqlite
-        statement = dialect.insert(IDENT)
-        statement = statement.on_conflict_do_update(
-            index_elements=["account", "key"], set_={"holders": statement.excluded.holders}
-        )
-        await self.tx.execute(statement, rows)
+                rows.append((self.account, key, json.dumps(sorted(holds))))
+        await _HOLDERS.rows(self.tx, rows)
 
     def _collapsed(self, key: str, thread_ids: dict[int, int]) -> frozenset[Hold]:
         """The holders of an id as they shall be stored."""
@@ -361,12 +366,7 @@ class Filing(Gathering):
         for some in chunks(sorted(changed)) if mine else ():
             stale = or_(APART.c.claimant.in_(mine), APART.c.target.in_(mine))
             await self.tx.execute(delete(APART).where(APART.c.account == self.account, APART.c.key.in_(some), stale))
-        rows = [
-            {"account": self.account, "target": target, "atom": atom, "claimant": claimant, "key": key}
-            for target, atom, claimant, key in links
-        ]
-        if rows:
-            await self.tx.execute(insert(APART), rows)
+        await _APART.rows(self.tx, [(self.account, *link) for link in links])
 
     async def _locate(self, messages: Sequence[tuple[int, int]]) -> None:
         """Remember where each arrival lies."""

@@ -6,7 +6,9 @@ import json
 from collections.abc import Collection, Iterable, Sequence
 from typing import TypeVar
 
-from sqlalchemy import and_, or_, select, text
+from sqlalchemy import ColumnElement, Text, and_, any_, cast, func, or_, select, text
+from sqlalchemy import column as column_
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from ..threads.placement import Board, Hold, Link, atoms_of
 from .arrivals import Prepared
@@ -66,7 +68,9 @@ class Gathering:
             )
         found: dict[str, list[Hold]] = {}
         for some in chunks(wanted):
-            query = select(IDENT.c.key, IDENT.c.holders).where(IDENT.c.account == self.account, IDENT.c.key.in_(some))
+            query = select(IDENT.c.key, IDENT.c.holders).where(
+                IDENT.c.account == self.account, self._among(IDENT.c.key, some)
+            )
             if self.postgres:
                 query = query.order_by(IDENT.c.key).with_for_update()
             for key, holders in await self.tx.execute(query):
@@ -78,6 +82,12 @@ class Gathering:
             for hold in found.get(key, ()):
                 self.board.hold(key, hold)
         await self._load_people()
+
+    def _among(self, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
+        """`column IN (values)` as one parameter: a statement that stays the same is prepared once."""
+        if self.postgres:
+            return column == any_(cast(list(values), ARRAY(Text)))
+        return column.in_(select(column_("value")).select_from(func.json_each(json.dumps(values))))
 
     async def _lock_threads(self, threads: Collection[int]) -> None:
         """Lock the rows that these threads lead to, and learn where that is."""
@@ -129,7 +139,7 @@ class Gathering:
         for column, name, values in ((MESSAGE.c.content_key, "content", contents), (MESSAGE.c.own_key, "own", owns)):
             for some in chunks(values):
                 query = select(column, MESSAGE.c.id, MESSAGE.c.thread).where(
-                    MESSAGE.c.account == self.account, column.in_(some)
+                    MESSAGE.c.account == self.account, self._among(column, some)
                 )
                 for value, message, thread in await self.tx.execute(query):
                     by_key[name, value] = (message, thread)

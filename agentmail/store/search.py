@@ -29,14 +29,10 @@ _SNIPPET = 160
 """Characters."""
 
 
-_INSERT_POSTGRES = text(
-    "INSERT INTO search (place, message, account, words) "
-    "VALUES (:place, :message, :account, CAST(CAST(:words AS text) AS tsvector))"
+_INSERT_POSTGRES = (
+    "INSERT INTO search (place, message, account, words) VALUES ($1, $2, $3, CAST(CAST($4 AS text) AS tsvector))"
 )
-_INSERT_SQLITE = text(
-    "INSERT INTO search (rowid, subject, sender, recipients, body, marks) "
-    "VALUES (:place, :subject, :sender, :recipients, :body, :marks)"
-)
+_INSERT_SQLITE = "INSERT INTO search (rowid, subject, sender, recipients, body, marks) VALUES (?, ?, ?, ?, ?, ?)"
 _DELETE_SQLITE = text(  # a contentless table knows no words of a row: it is told them (FTS5 documentation, 6.7)
     "INSERT INTO search (search, rowid, subject, sender, recipients, body, marks) "
     "VALUES ('delete', :place, :subject, :sender, :recipients, :body, :marks)"
@@ -64,18 +60,14 @@ def account_mark(account: str) -> str:
 
 async def index(tx: Tx, account: str, rows: Iterable[tuple[int, float, IndexText]]) -> None:
     """Make messages findable: (id, time, words) of each."""
+    values: list[tuple[Any, ...]]
     if tx.dialect.name == "postgresql":
-        values: list[dict[str, Any]] = [
-            {"place": place(at, id_), "message": id_, "account": account, "words": tsvector(words)}
-            for id_, at, words in rows
-        ]
-        if values:
-            await tx.execute(_INSERT_POSTGRES, values)
-        return
-    # In the order of the row numbers: FTS5 writes out a segment each time one is lower than the one before.
-    values = sorted((_fts_row(account, *row) for row in rows), key=lambda v: v["place"])
+        values = [(place(at, id_), id_, account, tsvector(words)) for id_, at, words in rows]
+    else:
+        # In the order of the row numbers: FTS5 writes out a segment each time one is lower than the one before.
+        values = sorted(tuple(_fts_row(account, *row).values()) for row in rows)
     if values:
-        await tx.execute(_INSERT_SQLITE, values)
+        await tx.exec_driver_sql(_INSERT_POSTGRES if tx.dialect.name == "postgresql" else _INSERT_SQLITE, values)
 
 
 async def unindex(tx: Tx, rows: Iterable[tuple[str, int, float, IndexText]]) -> None:

@@ -83,7 +83,8 @@ async def serve(reader, writer):
                 w(f"* {n} EXISTS\\r\\n* OK [UIDVALIDITY 7] v\\r\\n* OK [UIDNEXT {n + 1}] n\\r\\n")
             if up.startswith("UID SEARCH"): w(f"* SEARCH {n if n else ''}\\r\\n")
             if up.startswith("UID FETCH") and n:
-                if "BODY" in up: w(facts(f" BODY[] {{{len(RAW(n))}}}\\r\\n" + RAW(n).decode()) + "\\r\\n")
+                part = "<0>" if "<0." in up else ""
+                if "BODY" in up: w(facts(f" BODY[]{part} {{{len(RAW(n))}}}\\r\\n" + RAW(n).decode()) + "\\r\\n")
                 else: w(facts() + "\\r\\n")
             if up == "IDLE":
                 def push():

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
-_MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _DATE = re.compile(rb'INTERNALDATE "([ \d]\d)-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"', re.IGNORECASE)
 _UID = re.compile(rb"(?:\(|[ ])UID (\d+)", re.IGNORECASE)
 _SIZE = re.compile(rb"RFC822\.SIZE (\d+)", re.IGNORECASE)
@@ -92,11 +92,11 @@ def fetch_answers(data: Sequence[object], wanted: Collection[int] | None) -> dic
             body=_body(text, literals), modseq=_number(_MODSEQ, text),
         )  # fmt: skip
         before = found.get(one.uid)
-        found[one.uid] = one if before is None else _joined(before, one)
+        found[one.uid] = one if before is None else joined(before, one)
     return found
 
 
-def _joined(a: Fetched, b: Fetched) -> Fetched:
+def joined(a: Fetched, b: Fetched) -> Fetched:
     """A server may say things about one message in several responses; the later one wins."""
     return Fetched(
         a.uid, b.size if b.size is not None else a.size, b.received_at or a.received_at,
@@ -151,7 +151,7 @@ def _date(text: bytes) -> datetime | None:
     offset = timedelta(hours=int(zone_h), minutes=int(zone_m))
     try:
         zone = timezone(-offset if sign == b"-" else offset)
-        number = _MONTHS[month.decode().lower()]
+        number = MONTHS[month.decode().lower()]
         at = datetime(int(year), number, int(day), int(hour), int(minute), min(int(second), 59), tzinfo=zone)
         return at.astimezone(UTC)
     except (ValueError, KeyError, OverflowError):

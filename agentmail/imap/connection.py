@@ -13,7 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import TypeVar
 
@@ -26,9 +26,10 @@ from ..errors import (
 )
 from ..settings import Account
 from . import idle, translate
-from .answers import Fetched, fetch_answers, search_answer, vanished_answer, written
+from .answers import Fetched, search_answer, vanished_answer, written
 from .idle import Idle
 from .opening import checked, log_in, opened
+from .pipeline import Asked, Refused, fetched
 from .wire import QUIET, Client, Wire
 
 T = TypeVar("T")
@@ -36,6 +37,9 @@ T = TypeVar("T")
 FACTS = "(UID FLAGS INTERNALDATE RFC822.SIZE)"
 WHOLE = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
 DATES = "(UID RFC822.SIZE BODY.PEEK[HEADER.FIELDS (DATE)])"
+SMALL, FEW = 128 * 2**10, 8
+"""Bytes and number of messages up to which news are fetched whole at once."""
+NEWS = f"(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[]<0.{SMALL}>)"
 IDS = "(UID FLAGS RFC822.SIZE BODY.PEEK[HEADER.FIELDS (MESSAGE-ID)])"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 CLOSING = 2.0
@@ -74,6 +78,10 @@ class ImapConnection:
         self.where = f"{account.imap_host}:{account.imap_port}"
         self.timeout = account.timeout
         self.capabilities: frozenset[str] = frozenset()
+        self.exists: int | None = None
+        """How many messages the server said there are, where nothing has made us unsure of it."""
+        self.arrived: int | None = None
+        """How many came while it idled the last time; None when that is not known."""
         self.selected: str | None = None
         """The mailbox that EXAMINE or SELECT opened last."""
         self.uidvalidity = 0
@@ -290,6 +298,7 @@ class ImapConnection:
             value = value[0] if isinstance(value, list | tuple) and value else value
             return int(value) if isinstance(value, int | bytes) and str(int(value)).isdigit() else None
 
+        self.exists = number(b"EXISTS")
         self.uidvalidity = number(b"UIDVALIDITY") or 0
         return Snapshot(mailbox, number(b"EXISTS") or 0, self.uidvalidity, number(b"UIDNEXT") or None,
                         number(b"HIGHESTMODSEQ"))  # fmt: skip
@@ -341,36 +350,47 @@ class ImapConnection:
 
     # -- fetching
 
-    async def fetch(self, uids: Sequence[int], items: str = FACTS, *, expected: int = 0) -> dict[int, Fetched]:
+    async def fetch(
+        self, uids: Sequence[int], items: str = FACTS, *, expected: int = 0, then: Asked | None = None
+    ) -> dict[int, Fetched]:
         """Fetch for sorted uids (at most 500, 4 KB). `expected` bytes of mail may come, and a share more.
 
-        What came before a NO is returned; the caller asks for the rest again, alone.
+        What came before a NO is returned; the caller asks for the rest again, alone. `then` is asked for in advance:
+        its answer is on its way while this one is used. Any other command than the fetch for it throws it away.
         """
         self._ready()
         if not uids:
             return {}
-        wanted = set(uids)
-
-        def work() -> dict[int, Fetched]:
-            wire = self._wire
-            assert wire is not None
-            wire.untagged_responses.pop("FETCH", None)
-            kind, data = wire.uid("FETCH", written(uids), items)
-            if kind != "OK":
-                reason = _text(data)
-                data = wire.untagged_responses.pop("FETCH", [])
-                if not data:
-                    raise imaplib.IMAP4.error(reason)
-            return fetch_answers(data, wanted)
+        asked = Asked(tuple(uids), items)
 
         # RFC822.SIZE is a claim: honest servers are wrong by a quarter at most.
         budget = QUIET + expected + expected // 4
-        return await self._call(work, f"fetching {len(uids)} messages", budget=budget,
+        return await self._call(lambda: self._fetched(asked, then), f"fetching {len(uids)} messages", budget=budget,
                                 deadline=self.timeout + expected / 20_000)  # fmt: skip
 
-    async def fetch_from(self, low: int) -> dict[int, Fetched]:
-        """Facts of everything from uid `low` on: SEARCH and FETCH in one round trip, when there can be little."""
-        return await self._fetch_on(low, FACTS, "looking for new mail", QUIET)
+    def _fetched(self, asked: Asked, then: Asked | None = None) -> dict[int, Fetched]:
+        assert self._wire is not None
+        try:
+            return fetched(self._wire, asked, then)
+        except Refused as exc:
+            if exc.found and asked.low is None:
+                return exc.found
+            raise imaplib.IMAP4.error(str(exc)) from exc
+
+    async def fetch_news(self, low: int) -> dict[int, Fetched]:
+        """What came while we idled, from uid `low` on: SEARCH and FETCH in one round trip.
+
+        With bodies when few messages came; one that is bigger than `SMALL` has none, and is to be fetched.
+        """
+        self._ready()
+
+        def work() -> dict[int, Fetched]:
+            # Known only now, behind the answer to DONE.
+            few = self.arrived is not None and self.arrived <= FEW
+            found = self._from(low, NEWS if few else FACTS)
+            return {u: f if f.body is None or len(f.body) < SMALL else replace(f, body=None) for u, f in found.items()}
+
+        return await self._call(work, "looking for new mail", budget=QUIET + FEW * SMALL)
 
     async def fetch_slice(self, uid: int, offset: int, length: int) -> bytes | None:
         """Part of one message's bytes; None when it is not there any more."""
@@ -398,17 +418,12 @@ class ImapConnection:
     ) -> dict[int, Fetched]:
         self._ready()
 
-        def work() -> dict[int, Fetched]:
-            wire = self._wire
-            assert wire is not None
-            wire.untagged_responses.pop("FETCH", None)
-            wire.untagged_responses.pop("EXISTS", None)  # this command sees what was announced before it
-            kind, data = wire.uid("FETCH", f"{low}:{high if high is not None else '*'}", items)
-            if kind != "OK":
-                raise imaplib.IMAP4.error(_text(data))
-            return {u: f for u, f in fetch_answers(data, None).items() if u >= low}
+        return await self._call(lambda: self._from(low, items, high), doing, budget=budget)
 
-        return await self._call(work, doing, budget=budget)
+    def _from(self, low: int, items: str, high: int | None = None) -> dict[int, Fetched]:
+        if self._wire is not None:
+            self._wire.untagged_responses.pop("EXISTS", None)  # this command sees what was announced before it
+        return {u: f for u, f in self._fetched(Asked((), items, low=low, high=high)).items() if u >= low}
 
     # -- writing, only when asked
 
@@ -468,7 +483,7 @@ class ImapConnection:
             assert wire is not None
             begun = await self._call_now(lambda: idle.begin(wire), "starting to idle", self.timeout, QUIET)
             tag, at_hand, news = begun
-            self._idle = Idle(wire, tag, at_hand, where=self.where)
+            self._idle = Idle(wire, tag, at_hand, where=self.where, exists=None if news else self.exists)
             self._idle.news |= news
             worker, self._worker = self._worker, None
             if worker is not None:
@@ -503,6 +518,7 @@ class ImapConnection:
         except BaseException:
             await self._finish()
             raise
+        self.exists, self.arrived = self._idle.exists, self._idle.arrived
         self._idle = None
         assert self._wire is not None
         self._wire.tagged_commands.clear()

@@ -15,7 +15,7 @@ from typing import Any
 from .translate import IdleRefused, Lost
 from .wire import Wire
 
-_NEWS = re.compile(rb"\* (?:\d+ (?:EXISTS|EXPUNGE|FETCH)|VANISHED)\b", re.IGNORECASE)
+_NEWS = re.compile(rb"\* (?:(\d{1,10}) (EXISTS|EXPUNGE|FETCH)|VANISHED)\b", re.IGNORECASE)
 _LITERAL = re.compile(rb"\{(\d+)\}\Z")
 LONGEST = 256 * 1024
 """Bytes of one line or literal during IDLE; nothing that is worth waiting for is longer."""
@@ -46,7 +46,7 @@ def begin(wire: Wire) -> tuple[bytes, bytes, bool]:
 class Idle:
     """One IDLE, from `+ idling` to the answer to DONE. Everything here runs in the event loop and returns at once."""
 
-    def __init__(self, wire: Wire, tag: bytes, at_hand: bytes, *, where: str) -> None:
+    def __init__(self, wire: Wire, tag: bytes, at_hand: bytes, *, where: str, exists: int | None = None) -> None:
         self.where = where
         self._wire = wire
         self._sock: Any = wire.sock
@@ -58,6 +58,9 @@ class Idle:
         self._done = False
         self._ending = False
         self.news = False
+        self.exists = exists
+        """How many messages there are, as far as that can be known."""
+        self.arrived: int | None = 0 if exists is not None else None
         self.lost: Lost | None = None
         self._loop.add_reader(self._sock.fileno(), self._readable)
         self._watching = True
@@ -101,9 +104,21 @@ class Idle:
             self._event.set()
         elif line[:5].upper() == b"* BYE":
             self._end(f"the server said {line[2:200].decode('ascii', 'replace')!r}")
-        elif _NEWS.match(line):
+        elif news := _NEWS.match(line):
+            self._count(news)
             self.news = True
             self._event.set()
+
+    def _count(self, news: re.Match[bytes]) -> None:
+        kind = (news[2] or b"VANISHED").upper()
+        if kind == b"EXISTS":
+            if self.exists is not None and self.arrived is not None:
+                self.arrived += max(0, int(news[1]) - self.exists)
+            self.exists = int(news[1])
+        elif kind == b"EXPUNGE" and self.exists is not None:
+            self.exists -= 1
+        elif kind != b"FETCH":  # how many of a VANISHED's uids were there, only the server knows
+            self.exists = self.arrived = None
 
     def _end(self, reason: str) -> None:
         self.release()

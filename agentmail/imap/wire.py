@@ -17,6 +17,8 @@ from typing import Any
 
 from imapclient import IMAPClient
 
+from .pipeline import Asked, discard
+
 _BARE = re.compile(rb"\S+ (?:OK|NO|BAD) ?\r\n\Z")
 _LITERAL = re.compile(rb"\{(\d+)\}\r?\n\Z")
 
@@ -38,6 +40,10 @@ class Wire(imaplib.IMAP4):
         self.budget = QUIET
         self.received = 0
         """Bytes of all answers so far."""
+        self.pushed = b""
+        """A line that was read and is imaplib's to understand."""
+        self.ahead: tuple[bytes, Asked] | None = None
+        """The tag of a FETCH that was asked for in advance, and what it asks."""
         self._opened = opened
         self._connect_timeout = timeout
         self._tls = tls
@@ -83,10 +89,13 @@ class Wire(imaplib.IMAP4):
         self._get_capabilities()
 
     def read(self, size: int) -> bytes:
-        self._spend(size)
+        self.spend(size)
         return super().read(size)
 
     def readline(self) -> bytes:
+        if self.pushed:
+            line, self.pushed = self.pushed, b""
+            return line
         try:
             line = super().readline()
         except self.error as exc:
@@ -95,10 +104,20 @@ class Wire(imaplib.IMAP4):
             line = line.rstrip() + b" (no text)\r\n"
         literal = _LITERAL.search(line[-24:])
         # The literal is charged when it is read; here it is only looked at, before anybody allocates for it.
-        self._spend(len(line), ahead=int(literal[1]) if literal else 0)
+        self.spend(len(line), ahead=int(literal[1]) if literal else 0)
         return line
 
-    def _spend(self, size: int, ahead: int = 0) -> None:
+    def settle(self) -> None:
+        """Read what was asked for in advance; nobody wants it now."""
+        if self.ahead is not None:
+            tag, self.ahead = self.ahead[0], None
+            discard(self, tag)
+
+    def _command(self, name: str, *args: Any) -> Any:
+        self.settle()
+        return super()._command(name, *args)  # type: ignore[misc]  # imaplib has it; its stubs do not
+
+    def spend(self, size: int, ahead: int = 0) -> None:
         self.received += size
         self.budget -= size
         if self.budget < ahead:

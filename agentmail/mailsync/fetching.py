@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from ..errors import MailboxError
 from ..imap import WHOLE, Fetched, Lost
+from ..imap.pipeline import Asked
 from ..store import Tx, positions
 from ..store.events import append_event
 from .reading import BATCH, BATCH_BYTES, LARGEST, SLICE, TRIES, Reading
@@ -14,14 +15,18 @@ from .reading import BATCH, BATCH_BYTES, LARGEST, SLICE, TRIES, Reading
 class Fetching(Reading):
     """The part of a pass that fetches."""
 
-    async def _bodies(self, batch: Sequence[Fetched]) -> list[Fetched]:
-        """The batch with bodies, without those that are not there any more and those that cannot be had."""
-        if len(batch) == 1 and (batch[0].size or 0) > BATCH_BYTES:
+    async def _bodies(self, batch: Sequence[Fetched], then: Sequence[Fetched] = ()) -> list[Fetched]:
+        """The batch with bodies, without those that are not there any more and those that cannot be had.
+
+        `then` is the batch after it, which the server may begin to send.
+        """
+        if _is_huge(batch):
             return await self._huge(batch[0])
         uids = [f.uid for f in batch]
         connection = await self._again()
         try:
-            found = await connection.fetch(uids, WHOLE, expected=sum(f.size or 0 for f in batch))
+            ahead = Asked(tuple(f.uid for f in then), WHOLE) if then and not _is_huge(then) else None
+            found = await connection.fetch(uids, WHOLE, expected=sum(f.size or 0 for f in batch), then=ahead)
         except (Lost, MailboxError) as exc:
             return await self._one_is_poison(batch, exc)
         whole: list[Fetched] = []
@@ -98,6 +103,10 @@ class Fetching(Reading):
         settled = await self._write(work)
         self.result.skipped += settled and not keep
         return settled
+
+
+def _is_huge(batch: Sequence[Fetched]) -> bool:
+    return len(batch) == 1 and (batch[0].size or 0) > BATCH_BYTES
 
 
 def _filled(one: Fetched, before: Fetched) -> Fetched:

@@ -27,6 +27,9 @@ from .changes import Changes
 from .fetching import Fetching, batches
 from .reading import BATCH, BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
+AT_ONCE = 32 * 2**10
+"""Bytes of mail that the event loop itself may parse, which takes it about a millisecond."""
+
 
 class MailboxPass(Fetching, Beginning, Changes):
     """One pass."""
@@ -65,7 +68,10 @@ class MailboxPass(Fetching, Beginning, Changes):
         return self.result
 
     async def run_on_news(self) -> Pass | None:
-        """Only what the server just told of, in two round trips; None when that is not enough and `run` is due."""
+        """Only what the server just told of; None when that is not enough and `run` is due.
+
+        One round trip when few messages came and none is big: then bodies come with the facts.
+        """
         connection = await self.connect()
         self.position = position = await self._position()
         if connection.selected != self.place.mailbox or not connection.uidvalidity:
@@ -73,12 +79,15 @@ class MailboxPass(Fetching, Beginning, Changes):
         if position.first_at == 0.0 or position.uidvalidity != connection.uidvalidity:
             return None
         self.snapshot = Snapshot(self.place.mailbox, 0, position.uidvalidity)
-        facts = await connection.fetch_from(position.low + 1)
+        facts = await connection.fetch_news(position.low + 1)
         # Above `low` nothing is stored, except by a process that reads the same mailbox without a lease: filing the
         # same uid again changes nothing, so it is not asked for here.
         new = [facts[u] for u in sorted(facts)]
         if len(new) > BATCH or any(f.size is None for f in new):
             return None
+        if new and all(f.body for f in new):
+            await self._file(new, low=new[-1].uid)
+            return self.result
         for batch in batches(new):
             await self._file(await self._bodies(batch), low=batch[-1].uid)
         return self.result
@@ -128,8 +137,9 @@ class MailboxPass(Fetching, Beginning, Changes):
             try:
                 async with asyncio.TaskGroup() as group:
                     for i, batch in enumerate(planned):
-                        bodies = await ahead if ahead is not None else await self._bodies(batch)
-                        ahead = group.create_task(self._bodies(planned[i + 1])) if i + 1 < len(planned) else None
+                        after = planned[i + 1 : i + 3]
+                        bodies = await (ahead or self._bodies(batch, *after[:1]))
+                        ahead = group.create_task(self._bodies(*after)) if after else None
                         await self._file(bodies, low=batch[-1].uid)
                         done += len(batch)
                         if self.progress is not None:
@@ -141,7 +151,9 @@ class MailboxPass(Fetching, Beginning, Changes):
 
     async def _file(self, bodies: Sequence[Fetched], *, low: int) -> None:
         place, uidvalidity = self.place, self.snapshot.uidvalidity
-        prepared, broken = await asyncio.to_thread(self._prepare, bodies)
+        # A message or two are prepared sooner than a thread takes over.
+        few = sum(len(b.body or b"") for b in bodies) <= AT_ONCE
+        prepared, broken = self._prepare(bodies) if few else await asyncio.to_thread(self._prepare, bodies)
 
         async def work(tx: Tx) -> list[Filed]:
             filed = await self._filed(tx, prepared)

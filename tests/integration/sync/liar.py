@@ -124,7 +124,8 @@ class Liar:
         facts = f'UID {uid} FLAGS () INTERNALDATE "05-Jan-2026 10:00:00 +0000" RFC822.SIZE {len(raw)}'
         if part := re.search(r"<(\d+)\.(\d+)>", rest):
             raw = raw[int(part[1]) : int(part[1]) + int(part[2])]
-            return f"* {number} FETCH (UID {uid} BODY[]<{part[1]}> {{{len(raw)}}}\r\n".encode() + raw + b")\r\n"
+            about = facts if "RFC822.SIZE" in rest else f"UID {uid}"
+            return f"* {number} FETCH ({about} BODY[]<{part[1]}> {{{len(raw)}}}\r\n".encode() + raw + b")\r\n"
         if "BODY" not in rest:
             return f"* {number} FETCH ({facts})\r\n".encode()
         return f"* {number} FETCH ({facts} BODY[] {{{len(raw)}}}\r\n".encode() + raw + b")\r\n"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make the virtual environment with agentmail, its extras and the tools of its tests. Usage: setup.sh PYTHON VENV
+# Make the virtual environment with agentmail, its extras, the tools of its tests and the frameworks of its examples. Usage: setup.sh PYTHON VENV
 set -eu
 python=$1 venv=$2
 "$python" - <<'EOF' || exit 1
@@ -13,4 +13,4 @@ EOF
 }
 echo "setting up $venv (once) …" >&2
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[postgres,testing]' --group dev
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable '.[postgres,testing]' --group dev --group frameworks

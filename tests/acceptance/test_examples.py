@@ -19,7 +19,7 @@ async def test_example_runs(program: Path, tmp_path: Path) -> None:
         sys.executable, str(program), cwd=tmp_path, env=environment,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(300):
         output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     assert output.strip(), "an example shows what it does"

@@ -3,7 +3,12 @@
     python -m bench store [--messages 1000000] [--url sqlite:///x.db | postgresql://…]
 
 What is timed is filing alone, in CPU time of this process (SQLite) or wall time (PostgreSQL), and reading as a caller
-waits for it. Messages of 2.7 KB on average, in threads of 4 on average.
+waits for it. Messages of 2.7 KB on average, in threads of 5 on average.
+
+A machine that does other work is slower at one hour than at another. So the cost at each size is set against the cost
+at 10,000 messages *at the same time*: batches go in turn to the large store and to a small one that was made just then.
+
+With `--url` of a store that a run left behind, the run goes on from there.
 """
 
 from __future__ import annotations
@@ -41,7 +46,7 @@ def _batches(messages: int, terms: Terms) -> Iterator[Batch]:
     while some := list(islice(source, BATCH)):
         base += prepare_batch([Found("", m.raw) for m in some], terms).arrivals  # type: ignore[arg-type]
     span = base[-1].row["at"] - base[0].row["at"]
-    for n in range(messages // len(base)):
+    for n in range(-(-messages // len(base))):
         for start in range(0, len(base), BATCH):
             yield Batch([_again(p, n, n * span) for p in base[start : start + BATCH]])
 
@@ -57,34 +62,62 @@ def _again(one: Prepared, n: int, later: float) -> Prepared:
     return replace(one, row=row, facts=replace(one.facts, holds=holds), words=words)
 
 
-async def scale(messages: int, url: str) -> None:
+COMPARED = 20
+"""Batches that go to the large and the small store in turn."""
+
+
+async def scale(messages: int, url: str, directory: Path) -> None:
     marks = [n for n in (10_000, 100_000, 1_000_000) if n <= messages]
     async with ThreadStore(url) as store:
-        clock = time.process_time if store.db.sqlite else time.perf_counter
-        costs: list[float] = []
         words = _Words()
-        filed = 0
-        first = 0.0
-        print("  messages  filing µs  ratio  thread p95 ms  page p95 ms  search p95 ms")
-        terms = Terms("", frozenset(), store.secret)
-        for batch in _batches(messages, terms):
-            started = clock()
-            await store.db.run(lambda tx, b=batch: store.file_batch(tx, b.arrivals, account=None))
-            costs.append((clock() - started) / len(batch.arrivals) * 1e6)
-            filed += len(batch.arrivals)
+        filed = sum(a.messages for a in (await store.size()).accounts)
+        marks = [n for n in marks if n > filed]
+        skip = filed
+        print("  messages  filing us  at 10,000  ratio  thread p95 ms  page p95 ms  search p95 ms", flush=True)
+        batches = _batches(messages + 2 * COMPARED * BATCH, Terms("", frozenset(), store.secret))
+        for batch in batches:
             if len(words.seen) < 400:
                 words.learn(batch)
+            if skip > 0:
+                skip -= len(batch.arrivals)
+                continue
+            await _file(store, batch)
+            filed += len(batch.arrivals)
             if marks and filed >= marks[0]:
-                # The mean of the last batches: a checkpoint or a merge of the index falls into some of them only.
-                last = costs[-max(10, len(costs) // 10) :]
-                cost = statistics.mean(last)
-                first = first or cost
-                reads = await _read_times(store, words, filed)
-                print(f"{filed:>10,} {cost:>10.0f} {cost / first:>6.2f} {reads[0]:>14.2f} {reads[1]:>12.2f} "
-                      f"{reads[2]:>14.2f}", flush=True)  # fmt: skip
                 marks.pop(0)
+                large, small = await _compared(store, batches, directory / f"small-{filed}.db")
+                reads = await _read_times(store, words, filed)
+                print(f"{filed:>10,} {large:>10.0f} {small:>10.0f} {large / small:>6.2f} {reads[0]:>14.2f} "
+                      f"{reads[1]:>12.2f} {reads[2]:>14.2f}", flush=True)  # fmt: skip
+                filed += COMPARED * BATCH
+                if not marks:
+                    break
         found = await store.size()
         print(f"{found.database_bytes / filed:,.0f} bytes of database for each message; {found.accounts}")
+
+
+async def _compared(store: ThreadStore, batches: Iterator[Batch], path: Path) -> tuple[float, float]:
+    """Microseconds a message in the large store and in one of 10,000, batch by batch in turn."""
+    url = f"sqlite:///{path}" if store.db.sqlite else ""
+    if not url:
+        costs = [await _file(store, batch) for batch in islice(batches, COMPARED)]
+        return statistics.mean(costs), statistics.mean(costs)
+    large, small = [], []
+    async with ThreadStore(url) as other:
+        for batch in _batches(10_000, Terms("", frozenset(), other.secret)):
+            await _file(other, batch)
+        for batch in islice(batches, COMPARED):
+            large.append(await _file(store, batch))
+            small.append(await _file(other, batch))
+    # The means and not the medians: a merge of the index falls into some batches only, and belongs to the cost.
+    return statistics.mean(large), statistics.mean(small)
+
+
+async def _file(store: ThreadStore, batch: Batch) -> float:
+    clock = time.process_time if store.db.sqlite else time.perf_counter
+    started = clock()
+    await store.db.run(lambda tx: store.file_batch(tx, batch.arrivals, account=None))
+    return (clock() - started) / len(batch.arrivals) * 1e6
 
 
 class _Words:
@@ -159,7 +192,7 @@ def main(arguments: list[str]) -> None:
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent.parent / ".cache") as directory:
         if given.only != "thread":
-            asyncio.run(scale(given.messages, given.url or f"sqlite:///{directory}/scale.db"))
+            asyncio.run(scale(given.messages, given.url or f"sqlite:///{directory}/scale.db", Path(directory)))
         if given.only != "scale":
             asyncio.run(long_thread(10_000, given.url or f"sqlite:///{directory}/thread.db"))
 

@@ -139,6 +139,10 @@ class Turn:
             cancelled = isinstance(exc, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
             await asyncio.shield(self._give_back(f"{type(exc).__name__}: {exc}"[:500], at_once=cancelled))
 
+    async def put_back(self) -> None:
+        """Give it back at once, as it was found: for a turn that was not entered. A lost claim needs nothing."""
+        await self._give_back("", at_once=True)
+
     async def _keep(self) -> None:
         """Renew at a third of the lease, so that two renewals may fail before it ends."""
         while True:

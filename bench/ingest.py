@@ -82,7 +82,7 @@ def _box(messages: int, directory: Path) -> Path:
 
 def side_by_side(messages: int, rounds: int, names: list[str]) -> None:
     if {"notmuch", "mu"} & set(names):
-        subprocess.run(["sh", str(Path(__file__).with_name("peers.sh"))], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["sh", str(Path(__file__).with_name("peers.sh")), "mail"], check=True, stdout=subprocess.DEVNULL)
     print(f"{'':>10} {'msgs/s wall':>12} {'msgs/CPU-s':>11} {'x wall':>7} {'x CPU':>7}")
     for _ in range(rounds):
         ours: tuple[float, float] | None = None

@@ -344,7 +344,7 @@ class ThreadStore:
                 await announce(tx)  # there is more to do
             return states
 
-        states = await self.db.run(work)
+        states = await self.db.run_alone(work)
         return [claim.thread in states for claim in ended]
 
     # ---- reading ----------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from typing import Any, Self
 from sqlalchemy import make_url, text
 
 from ..errors import StoreUnreachable
-from .database import Database, Tx, shown
+from .database import Database, Tx, keep_alive, shown
 from .filewatch import FileWatch, watch
 
 CHANNEL = "agentmail"
@@ -70,6 +70,7 @@ class Changes:
             url = make_url(self._db.url).set(drivername="postgresql")
             try:
                 self._connection = await asyncpg.connect(url.render_as_string(hide_password=False), timeout=10)
+                keep_alive(self._connection)
                 await self._connection.add_listener(CHANNEL, lambda *_: self._told.set())
                 self._connection.add_termination_listener(lambda *_: self._told.set())
             except (OSError, asyncpg.PostgresError) as exc:

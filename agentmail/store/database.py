@@ -13,13 +13,15 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Double, event, literal_column, make_url, select
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -35,8 +37,14 @@ BUSY_TIMEOUT = 10.0
 RETRIES = 8
 """How often a unit of work runs again after a deadlock or a lost race."""
 
+SILENCE = 20.0
+"""Seconds until a PostgreSQL server, or a worker inside a transaction, that says nothing is taken for gone."""
+FRESH = 2.0
+"""Seconds for which a connection that was in use is taken to live."""
+
 _RETRY_STATES = {"40001", "40P01", "55P03"}
 _CLOCK = "agentmail_clock"
+_USED = "agentmail_used"
 
 
 class Database:
@@ -72,9 +80,14 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Tx]:
-        """A transaction that only reads: one snapshot on SQLite, and it never blocks a writer."""
+        """A transaction that only reads: one snapshot on SQLite, and it never blocks a writer.
+
+        PostgreSQL's READ COMMITTED takes a snapshot for each statement in any case, so there it saves BEGIN and COMMIT.
+        """
         with _Translated(self.url):
             async with self.engine.connect() as tx:
+                if not self.sqlite:
+                    await tx.execution_options(isolation_level="AUTOCOMMIT")
                 yield tx
 
     @asynccontextmanager
@@ -214,11 +227,54 @@ def _sqlite_engine(url: str) -> AsyncEngine:
 
 def _postgres_engine(url: str) -> AsyncEngine:
     try:
-        return create_async_engine(url, pool_size=5, max_overflow=15, pool_pre_ping=True, connect_args={"timeout": 10})
+        engine = create_async_engine(url, pool_size=5, max_overflow=15, connect_args={
+            "timeout": 10,
+            # What a machine held that was cut off or stopped must come free without it.
+            "server_settings": {
+                "idle_in_transaction_session_timeout": f"{int(SILENCE * 1000)}",
+                "tcp_keepalives_idle": f"{max(1, int(SILENCE / 2))}",
+                "tcp_keepalives_interval": f"{max(1, int(SILENCE / 6))}", "tcp_keepalives_count": "3",
+                "tcp_user_timeout": f"{int(SILENCE * 1000)}",
+            },
+        })  # fmt: skip
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             "PostgreSQL needs the driver asyncpg: pip install 'agentmail-inbox[postgres]'"
         ) from exc
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _guard(connection: Any, record: Any) -> None:
+        keep_alive(connection.driver_connection)
+        record.info[_USED] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def _put_back(_: Any, record: Any) -> None:
+        record.info[_USED] = time.monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def _ask(connection: Any, record: Any, _: Any) -> None:
+        # SQLAlchemy's pre-ping asks before every use, a round trip each; a connection that was just in use lives.
+        if time.monotonic() - record.info.get(_USED, 0.0) > FRESH:
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as exc:
+                raise DisconnectionError from exc
+
+    return engine
+
+
+def keep_alive(connection: Any) -> None:
+    """Let a connection of asyncpg end when the server is silent, and not after the quarter of an hour of TCP."""
+    transport = getattr(connection, "_transport", None)  # asyncpg has no public way to its socket
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in (("TCP_KEEPIDLE", SILENCE / 2), ("TCP_KEEPINTVL", SILENCE / 6), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):  # as far as the platform has them
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, int(seconds)))
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
 
 
 async def database_now(tx: Tx) -> float:

@@ -5,7 +5,7 @@ Nothing outside of this package imports imapclient or imaplib.
 
 from .answers import Fetched, uid_sets, within
 from .connection import DATES, FACTS, IDS, WHOLE, ImapConnection, Listed, Snapshot
-from .translate import IdleRefused, Lost, NoSuchMailbox
+from .translate import IdleRefused, Lost, NoSuchMailbox, NotServing
 
 __all__ = [
     "DATES",
@@ -18,6 +18,7 @@ __all__ = [
     "Listed",
     "Lost",
     "NoSuchMailbox",
+    "NotServing",
     "Snapshot",
     "uid_sets",
     "within",

@@ -28,6 +28,10 @@ class Lost(Unreachable):
     """The connection ended in the middle of a session. Worth another one."""
 
 
+class NotServing(Unreachable):
+    """The server let us in and then serves nothing: Exchange's way to say that there is no such mailbox now."""
+
+
 class IdleRefused(MailboxError):
     """The server does not want to IDLE: poll instead."""
 
@@ -82,6 +86,11 @@ def translated(exc: BaseException, where: str, doing: str, *, logging_in: bool =
     pause = asked_pause(reason)
     if code in _PAUSE or pause is not None or "throttled" in reason.lower():
         return Throttled(f"IMAP {where}: the server asks for a pause while {doing}: {reason}", retry_after=pause)
+    if "authenticated but not connected" in reason.lower():
+        return NotServing(
+            f"IMAP {where}: logged in, and then the server says {reason!r} while {doing}; if that stays so, the "
+            "mailbox has no licence, IMAP is switched off for it, or the user name is not the mailbox's"
+        )
     if isinstance(exc, TimeoutError):
         return Lost(f"IMAP {where}: no answer while {doing}; the server is slow or the network is gone")
     if _dropped(exc):

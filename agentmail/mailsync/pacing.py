@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import AuthenticationFailed, Throttled
+from ..imap import NotServing
 from ..store.positions import Connectivity
 
 FIRST, FACTOR, LONGEST = 2.0, 1.5, 300.0
@@ -13,6 +14,8 @@ SURVIVAL = 300.0
 """A connection that lived as long has proved something: the next one starts without a pause again."""
 PAUSE, LONGEST_PAUSE, LONGEST_ASKED = 60.0, 3600.0, 900.0
 """Seconds after a throttling that names no time; its limit; and the limit of what a server may ask for."""
+UNSERVED_PAUSE, UNSERVED_FOR = 300.0, 3 * 3600.0
+"""Seconds between attempts at a server that lets us in and serves nothing; after so long it is no passing trouble."""
 AUTH_PAUSES = (60.0, 300.0, 900.0)
 """Seconds after each refused login. After the last refusal nobody tries until the credentials change."""
 
@@ -48,6 +51,12 @@ def after_failure(before: Connectivity, exc: Exception, *, secret: str, now: flo
         asked = exc.retry_after
         pause = min(asked, LONGEST_ASKED) if asked is not None else min(PAUSE * 2 ** (failures - 1), LONGEST_PAUSE)
         return Connectivity("throttled", failures, now + pause, before.secret, error, now)
+    if isinstance(exc, NotServing):
+        since = before.at if before.state == "unserved" else now
+        failures = before.failures + 1 if before.state == "unserved" else 1
+        if now - since >= UNSERVED_FOR:
+            return Connectivity("needs_auth", failures, 0.0, secret, error, now)
+        return Connectivity("unserved", failures, now + UNSERVED_PAUSE, secret, error, since)
     # The network says nothing about a password: what was known of it stays known.
     if before.state in {"refused", "needs_auth"} and before.secret == secret:
         return before
@@ -67,6 +76,8 @@ def refusal(known: Connectivity, *, secret: str, now: float, account: str) -> Ex
                 f"{account}: not tried again for {known.until - now:.0f} s, because the server refused these "
                 f"credentials ({known.error})"
             )
+    if known.state == "unserved" and now < known.until:
+        return NotServing(f"{account}: not tried again for {known.until - now:.0f} s ({known.error})")
     if known.state == "throttled" and now < known.until:
         return Throttled(
             f"{account}: the server asked for a pause, {known.until - now:.0f} s are left ({known.error})",

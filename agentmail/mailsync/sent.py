@@ -29,8 +29,7 @@ class SentCopies(Server):
         Raises:
             ServerError: it could not be looked for; that is not a no.
         """
-        async with self._turn:
-            await self._begin()
+        async with self._session():
             return bool(await self._once_more(lambda: self._find_sent(message_id)))
 
     async def _once_more(self, work: Callable[[], Any]) -> Any:
@@ -95,8 +94,7 @@ class SentCopies(Server):
         """
         if self.account.files_sent:
             return False
-        async with self._turn:
-            await self._begin()
+        async with self._session():
             return bool(await self._once_more(lambda: self._file_sent(raw, message_id)))
 
     async def _file_sent(self, raw: bytes, message_id: str) -> bool:

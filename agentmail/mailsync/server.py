@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
-from ..errors import AuthenticationFailed, ServerError, Unreachable
-from ..imap import ImapConnection
+from ..errors import AuthenticationFailed, ServerError, Throttled, Unreachable
+from ..imap import ImapConnection, NotServing
 from ..settings import Account
 from ..store import ThreadStore, Tx, positions
 from ..store.events import append_event
@@ -15,6 +17,10 @@ from ..store.positions import Connectivity, fingerprint
 from . import pacing
 from .first import FirstRun
 from .roles import ROLES, mailbox_for
+from .slots import SLOTS, slots_of
+
+SLOT_PAUSE = 5.0
+"""Seconds after which it is worth asking again for a connection."""
 
 REOPENED = 40
 """Connections that one pass may use up. Finding one poisonous message among 200 costs 16."""
@@ -44,11 +50,62 @@ class Server:
         self._connecting: set[ImapConnection] = set()
         self._opened = 0
         self._closed = False
+        self.watches = False
+        """This one waits for mail: one of the account's connections is kept for such."""
+        self._slot: tuple[str, int] | None = None
+        self._unserved = False
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[None]:
+        """One call at a time; what it needs is ready, and what others wait for is given back at its end."""
+        async with self._turn:
+            await self._begin()
+            try:
+                yield
+            finally:
+                await self._leave_the_door()
+
+    async def _leave_the_door(self) -> None:
+        """Who came in by the last slot leaves again, so that others get their turn."""
+        if self._slot is not None and self._slot[1] == SLOTS and not self.watches:
+            await self._hang_up()
+
+    async def _hang_up(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            await slots_of(self.store).free(self.account.key, slot[0])
+
+    async def keep_slot(self) -> None:
+        """Say that the connection is in use; without its slot it is closed."""
+        if self._slot is not None and not await slots_of(self.store).keeps(self._slot[0], time.monotonic):
+            await self._hang_up()
+
+    async def _take_slot(self) -> None:
+        """Wait for one of the account's connections, no longer than for an answer of the server.
+
+        Raises:
+            Throttled: other processes use all of them.
+        """
+        await self.keep_slot()
+        end = time.monotonic() + self.account.timeout
+        while self._slot is None:
+            self._slot = await slots_of(self.store).take(self.account.key, watches=self.watches)
+            if self._slot is None:
+                if time.monotonic() >= end or self._closed:
+                    raise Throttled(
+                        f"{self.account.key}: all {SLOTS} connections that one account may have are in use by other "
+                        "processes; share an Inbox, or run fewer that poll by themselves", retry_after=SLOT_PAUSE,
+                    )  # fmt: skip
+                await asyncio.sleep(0.1)
 
     async def _begin(self) -> None:
         if self._closed:
             raise Unreachable("this MailSync is closed")
         await self.store.register(self.account.key, self.account.own_addresses)
+        await self.keep_slot()
         self._opened = 0
 
     async def connection(self) -> ImapConnection:
@@ -80,6 +137,7 @@ class Server:
         refusal = pacing.refusal(known, secret=secret, now=now, account=key)
         if refusal is not None and not force:
             raise refusal
+        await self._take_slot()
         try:
             connection = await self._login()
         except ServerError as exc:
@@ -87,9 +145,24 @@ class Server:
             if after != known:
                 await self._note(known, after)
             raise
-        if known.state != "ok":
+        self._unserved = known.state == "unserved"
+        if known.state != "ok" and not self._unserved:  # being let in is not yet being served
             await self._note(known, Connectivity(at=now))
         return connection
+
+    async def _failing(self, exc: ServerError) -> None:
+        """What the server said in the middle of a session, for all processes to know: a pause, or nothing at all."""
+        if isinstance(exc, Throttled | NotServing):
+            async with self.store.reading() as tx:
+                known = await positions.connectivity(tx, self.account.key)
+            secret = fingerprint(self.store.secret, self._credentials())
+            await self._note(known, pacing.after_failure(known, exc, secret=secret, now=self.clock().timestamp()))
+            await self._hang_up()
+
+    async def _served(self) -> None:
+        if self._unserved:
+            self._unserved = False
+            await self._note(Connectivity("unserved"), Connectivity(at=self.clock().timestamp()))
 
     async def _login(self) -> ImapConnection:
         for attempt in (1, 2):
@@ -140,3 +213,6 @@ class Server:
             if self._turn.locked():
                 connection.kill()
             await connection.close()
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            await slots_of(self.store).free(self.account.key, slot[0])

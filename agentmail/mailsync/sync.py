@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..errors import MailboxError, ServerError, Throttled
-from ..imap import IdleRefused, ImapConnection, Lost
+from ..imap import IdleRefused, ImapConnection, Lost, NotServing
 from ..store import Filed, positions
 from ..store.positions import Position
 from .acting import Acting
@@ -16,6 +16,7 @@ from .mailbox import MailboxPass
 from .reading import Pass, Place
 from .roles import ROLES
 from .sent import SentCopies
+from .slots import LEASE as SLOT_LEASE
 
 REIDLE = 540.0
 """Seconds after which an IDLE is ended, whatever the server said (a NAT forgets; RFC 2177 allows 29 min)."""
@@ -29,7 +30,8 @@ class Health:
 
     account: str
     state: str
-    """ok, unreachable, throttled, refused (login; will be tried again), needs_auth (will not)"""
+    """ok, unreachable, throttled, unserved (let in, and every command fails), refused (login; will be tried again),
+    needs_auth (will not)"""
     error: str
     """The last thing that went wrong; empty when nothing is wrong."""
     next_try: datetime | None
@@ -60,33 +62,30 @@ class MailSync(SentCopies, Acting):
             ServerError: nothing of the failing mailbox was lost; the next poll goes on where this one stopped.
         """
         filed: list[Filed] = []
-        async with self._turn:
-            await self._begin()
+        async with self._session():
             try:
                 places = await self._places()
             except Lost:
                 places = await self._places()  # an old connection that had died; a new one cannot have
             for place in places:
                 fence = epoch if place.role == "inbox" else None
-                result = await self._pass(place, limit=limit, epoch=fence, thorough=thorough)
+                result = await self._watched_pass(place, limit=limit, epoch=fence, thorough=thorough)
                 filed += result.filed
         return filed
 
     async def poll_one(self, mailbox: str, *, epoch: int | None = None, limit: int | None = None) -> Pass:
         """One pass over one mailbox, fenced by the epoch of its lease. Raises what `poll` raises."""
-        async with self._turn:
-            await self._begin()
+        async with self._session():
             try:
                 places = await self._places()
             except Lost:
                 places = await self._places()
             place = next((p for p in places if p.mailbox == mailbox), None) or self._place(mailbox, "other")
-            return await self._pass(place, limit=limit, epoch=epoch, thorough=True)
+            return await self._watched_pass(place, limit=limit, epoch=epoch, thorough=True)
 
     async def poll_news(self, *, epoch: int | None = None) -> list[Filed] | None:
         """Bring in what the INBOX just got, in two round trips; None when only a whole poll can tell."""
-        async with self._turn:
-            await self._begin()
+        async with self._session():
             one = MailboxPass(
                 self._place(self.account.mailbox, "inbox"), self.store, self.connection, now=self.clock,
                 first=self.first_run, epoch=epoch,
@@ -106,6 +105,7 @@ class MailSync(SentCopies, Acting):
             await self._begin()
             connection = await self.connection()
             if not await self.is_current(connection):
+                await self._leave_the_door()
                 return True
             try:
                 await connection.start_idle()
@@ -113,6 +113,7 @@ class MailSync(SentCopies, Acting):
             except IdleRefused:
                 idles = False
         if not idles:
+            await self._leave_the_door()
             await sleep(seconds)
             return False
         news = False
@@ -126,10 +127,18 @@ class MailSync(SentCopies, Acting):
             async with asyncio.TaskGroup() as group:
                 timer = group.create_task(_slept(sleep, min(seconds, REIDLE)))
                 waiting = group.create_task(idle())
-                timer.add_done_callback(lambda _: waiting.cancel())
+                keeping = group.create_task(self._keep_while_idle())
+                timer.add_done_callback(lambda _: (waiting.cancel(), keeping.cancel()))
+            return await connection.stop_idle() or news
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
-        return await connection.stop_idle() or news
+        finally:
+            await self._leave_the_door()
+
+    async def _keep_while_idle(self) -> None:
+        while True:
+            await asyncio.sleep(SLOT_LEASE / 3)
+            await self.keep_slot()
 
     async def check(self) -> frozenset[str]:
         """Log in, even where a refused login would be waited out, and open the mailbox; the server's capabilities.
@@ -137,8 +146,7 @@ class MailSync(SentCopies, Acting):
         Raises:
             ServerError: what is wrong, and what to do.
         """
-        async with self._turn:
-            await self._begin()
+        async with self._session():
             if self._connection is None or not self._connection.usable:
                 self._connection = await self.open(force=True)
             connection = await self.connection()
@@ -158,9 +166,18 @@ class MailSync(SentCopies, Acting):
 
     async def mailboxes(self) -> list[str]:
         """The names of the mailboxes that `poll` reads."""
-        async with self._turn:
-            await self._begin()
+        async with self._session():
             return [p.mailbox for p in await self._places()]
+
+    async def _watched_pass(self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool) -> Pass:
+        """A pass, and what it tells about the server."""
+        try:
+            result = await self._pass(place, limit=limit, epoch=epoch, thorough=thorough)
+        except (Throttled, NotServing) as exc:
+            await self._failing(exc)
+            raise
+        await self._served()
+        return result
 
     async def _pass(self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool) -> Pass:
         main = place.role == "inbox"

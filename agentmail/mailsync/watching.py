@@ -57,6 +57,7 @@ class _Watch:
         self.sync, self.told, self.leases, self.pace = sync, told, leases, pace
         self.account, self.mailbox = sync.account.key, sync.account.mailbox
         self.backoff = Backoff()
+        sync.watches = True
 
     async def run(self) -> None:
         await self.sync.store.open()
@@ -122,6 +123,7 @@ class _Watch:
         await connection.stop_idle()
 
     async def _hold(self, epoch: int) -> None:
+        await self.sync.keep_slot()
         if not await self.leases.holds(self.account, self.mailbox, self.pace.monotonic):
             raise LostLease(f"{self.account}: another process watches {self.mailbox!r} now (epoch {epoch} is over)")
 

@@ -98,6 +98,10 @@ class ThreadStore:
         self._secret = None
 
     @property
+    def is_open(self) -> bool:
+        return self._secret is not None
+
+    @property
     def secret(self) -> bytes:
         """The key of our Message-IDs' tags: made once per store, known to everybody who may open it."""
         if self._secret is None:
@@ -381,8 +385,7 @@ class ThreadStore:
         async def work(tx: Tx) -> None:
             thread = await reading.resolve(tx, id)
             account = (await tx.execute(select(THREAD.c.account).where(THREAD.c.id == thread))).scalar_one()
-            if note:
-                await editing.add_note(tx, f"t{thread}", note, agent=by, to=agent, at=self._now())
+            await editing.add_note(tx, f"t{thread}", note, agent=by, to=agent, at=self._now())
             await claims.assign(tx, thread, account=account, agent=agent)
             await append_event(
                 tx, "thread.assigned", thread=thread, account=account, data={"agent": agent, "by": by}, at=self._now()

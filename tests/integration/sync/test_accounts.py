@@ -1,0 +1,191 @@
+"""What holds for an account as a whole: connections, refused and ended logins, pauses, a server that serves nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import subprocess
+import sys
+
+import pytest
+from sqlalchemy import text
+
+from agentmail.errors import AuthenticationFailed, Throttled, Unreachable
+from agentmail.mailsync import MailSync
+from agentmail.mailsync.slots import is_dead, new_holder
+from agentmail.testing.clock import ManualClock
+
+from .conftest import World, ids, mail
+from .liar import CLOSE, Liar
+
+
+def reading(world: World, liar: Liar, **given: object) -> MailSync:
+    return world.sync(liar.account(**given.pop("account", {})), mailboxes=("inbox",), **given)  # type: ignore[arg-type]
+
+
+async def test_any_number_of_readers_have_three_connections_together(world: World) -> None:
+    """All get their turn; two connections stay open, the third passes from hand to hand."""
+    async with Liar({1: mail(1)}) as liar:
+        at_once, most = 0, 0
+        serve = liar._serve
+
+        async def counted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            try:
+                await serve(reader, writer)
+            finally:
+                at_once -= 1
+
+        liar._server.close()
+        liar._serve = counted  # type: ignore[method-assign]
+        async with liar:
+            readers = [reading(world, liar) for _ in range(8)]
+            readers[0].watches = True
+            for _ in range(3):
+                async with asyncio.TaskGroup() as group:
+                    for one in readers:
+                        group.create_task(one.poll())
+            assert most <= 3
+            assert [(1,), (2,)] == await world.rows("SELECT number FROM slot WHERE holder <> '' ORDER BY number")
+            for one in readers:
+                await one.close()
+            assert [] == await world.rows("SELECT number FROM slot WHERE holder <> ''")
+    assert ids(1) == await world.stored()
+
+
+async def test_when_all_connections_are_in_use_that_is_said(world: World) -> None:
+    async with Liar({1: mail(1)}) as liar:
+        watchers = [reading(world, liar) for _ in range(3)]
+        for one in watchers:
+            one.watches = True
+            await one.poll()
+        with pytest.raises(Throttled, match="all 3 connections"):
+            await reading(world, liar, account={"timeout": 0.2}).poll()
+        await watchers[1].close()
+        await reading(world, liar).poll()
+        assert "ok" == (await watchers[0].health()).state
+
+
+async def test_the_connections_of_a_dead_process_are_free_at_once(world: World) -> None:
+    code = "from agentmail.mailsync.slots import new_holder; print(new_holder(), flush=True)"
+    dead = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert is_dead(dead)
+    assert not is_dead(new_holder())
+    assert not is_dead("another-machine/pid:[1] 1 1 abc")
+    await world.store.open()
+    account = world.account.key
+    async with world.store.db.write() as tx:
+        for n in (1, 2, 3):
+            await tx.execute(text("INSERT INTO slot VALUES (:a, :n, :h, 1e12)"), {"a": account, "n": n, "h": dead})
+    world.deliver(1)
+    assert 1 == len(await world.sync().poll())
+
+
+async def test_s21_throttling_in_the_middle_of_a_session_is_a_pause_for_all(world: World, clock: ManualClock) -> None:
+    async with Liar({1: mail(1)}) as liar:
+        first, second = reading(world, liar, clock=clock), reading(world, liar, clock=clock)
+        await first.poll()
+        liar.lies["SEARCH"] = lambda s, tag, rest: (
+            f"{tag} BAD Request is throttled. Suggested Backoff Time: 92415 milliseconds\r\n".encode())  # fmt: skip
+        liar.add(2, mail(2))
+        with pytest.raises(Throttled):
+            await first.poll()
+        del liar.lies["SEARCH"]
+        before = liar.connections
+        for one in (first, second):
+            with pytest.raises(Throttled, match="asked for a pause"):
+                await one.poll()
+        assert before == liar.connections
+        assert "throttled" == (await second.health()).state
+        await clock.advance(93)
+        assert 1 == len(await second.poll())
+        assert "ok" == (await first.health()).state
+
+
+class Ending:
+    """An access token that ends, and a way to get the next one."""
+
+    def __init__(self) -> None:
+        self.number, self.renewed = 1, 0
+
+    def __call__(self) -> str:
+        return f"token-{self.number}"
+
+    async def renew(self) -> None:
+        self.renewed += 1
+        self.number += 1
+
+
+async def test_s23_a_token_that_ends_in_the_middle_is_renewed_once(world: World) -> None:
+    async with Liar({1: mail(1)}, capabilities="IMAP4rev1 SASL-IR AUTH=XOAUTH2") as liar:
+        good = {"token-1"}
+
+        asked = ""
+
+        def asks(server: Liar, tag: str, rest: str) -> bytes:
+            nonlocal asked
+            asked = tag
+            return b"+ \r\n"
+
+        def hears(server: Liar, said: str, rest: str) -> bytes:
+            if any(f"Bearer {token}\x01" in base64.b64decode(said).decode() for token in good):
+                return f"{asked} OK in\r\n".encode()
+            return f"{asked} NO [AUTHENTICATIONFAILED] token expired\r\n".encode()
+
+        liar.lies["AUTHENTICATE"], liar.lies[""] = asks, hears
+        token = Ending()
+        sync = reading(world, liar, account={"password": None, "token": token})
+        await sync.poll()
+        good = {"token-2"}
+        liar.lies["EXAMINE"] = lambda s, tag, rest: b"* BYE Session expired\r\n" + CLOSE
+        liar.add(2, mail(2))
+        with pytest.raises(Unreachable):
+            await sync.poll()
+        del liar.lies["EXAMINE"]
+        await sync.poll()
+        assert ids(1, 2) == await world.stored()
+        assert 1 == token.renewed
+        good = set()
+        liar.lies["EXAMINE"] = lambda s, tag, rest: b"* BYE Session expired\r\n" + CLOSE
+        with pytest.raises(AuthenticationFailed):
+            await sync.poll()
+        assert 2 == token.renewed
+        assert "refused" == (await sync.health()).state
+
+
+async def test_s26_exchange_lets_us_in_and_serves_nothing(world: World, clock: ManualClock) -> None:
+    """For three hours that is taken for passing trouble, a try each five minutes; then somebody has to look."""
+    async with Liar({1: mail(1)}) as liar:
+        liar.lies["EXAMINE"] = lambda s, tag, rest: f"{tag} BAD User is authenticated but not connected.\r\n".encode()
+        sync = reading(world, liar, clock=clock)
+        for _ in range(36):
+            with pytest.raises(Unreachable, match="licence"):
+                await sync.poll()
+            before = liar.connections
+            with pytest.raises(Unreachable, match="not tried again for"):
+                await sync.poll()
+            assert before == liar.connections
+            assert "unserved" == (await sync.health()).state
+            await clock.advance(301)
+        with pytest.raises(Unreachable):
+            await sync.poll()
+        health = await sync.health()
+        assert "needs_auth" == health.state
+        assert "licence" in health.error
+
+
+async def test_s26_it_passes(world: World, clock: ManualClock) -> None:
+    async with Liar({1: mail(1)}) as liar:
+        liar.lies["EXAMINE"] = lambda s, tag, rest: b"* BYE Connection is closed. 14\r\n" + CLOSE
+        sync = reading(world, liar, clock=clock)
+        with pytest.raises(Unreachable):
+            await sync.poll()
+        liar.lies["EXAMINE"] = lambda s, tag, rest: f"{tag} BAD User is authenticated but not connected.\r\n".encode()
+        with pytest.raises(Unreachable, match="licence"):
+            await sync.poll()
+        del liar.lies["EXAMINE"]
+        await clock.advance(301)
+        assert 1 == len(await sync.poll())
+        assert "ok" == (await sync.health()).state

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from .errors import BadInput, Refused, ServerError, StoreError
+from .errors import BadInput, Conflict, NotFound, Refused, ServerError, StoreError
 from .mailsync import MailSync
 from .message.models import Address, Attachment, Message, Outgoing, Value
 from .outbox import Outbox
@@ -222,7 +222,7 @@ class Promises:
                 last, one.text, html=None, reply_all=True, cc=(), attachments=(), quote=False
             )
             sent = await self.store.db.run(lambda tx: self._send(tx, one, last, outgoing))
-        except (Refused, BadInput) as exc:
+        except (Refused, BadInput, NotFound, Conflict) as exc:  # it would fail each time: its agent decides
             await self.store.db.run(lambda tx, why=str(exc): _tell(tx, one, f"the follow-up was not sent: {why}"))  # type: ignore[misc]
             return
         if sent is None:

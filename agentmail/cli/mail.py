@@ -19,6 +19,7 @@ from ..mailsync import FirstRun
 from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
+from ..turns import note_line
 from ..webhooks import Webhooks
 from .app import Agent, AsJson, Store, app, err, out, run, settings
 from .files import read, show_message
@@ -196,8 +197,7 @@ def show(
                     return
                 out.print(Text(f"{found.id}  {found.subject}  [{found.status}]", style="bold"), soft_wrap=True)
                 for note in found.notes:
-                    to = f" to {note['to']}" if note.get("to") else ""
-                    out.print(Text(f"note by {note.get('agent') or '?'}{to}: {note.get('text', '')}"), soft_wrap=True)
+                    out.print(Text(note_line(note)), soft_wrap=True)
                 for message in found.messages:
                     show_message(message, title=f"{message.id}{' →' if message.outgoing else ''}", full=quoted)
             else:

@@ -225,8 +225,18 @@ async def test_hand_off_brings_the_other_agent_a_turn_with_the_note(mail: Embedd
         [turn] = await due(billing)
         async with turn:
             assert (turn.reason, turn.note) == ("handoff", "wants an invoice")
+            assert turn.prompt().count("wants an invoice") == 1
             assert [m.message_id for m in turn.new] == ["<1@demo.local>"]
             await turn.reply("Here it is.")
+            await turn.hand_off("support")
+        [turn] = await due(support)
+        async with turn:
+            assert (turn.reason, turn.note) == ("handoff", "")
+            await turn.hand_off("billing")
+        [turn] = await due(billing)
+        async with turn:
+            assert (turn.reason, turn.note) == ("handoff", "")  # and not what was said the first time
+            assert len(turn.thread.notes) == 3
         await mail.deliver(AGENT, letter(2, answers="<1@demo.local>"))
         await support.sync()
         assert await due(support) == []  # later mail of a thread goes to whom it belongs

@@ -248,6 +248,7 @@ class Inbox(Teamwork):
             draft,
             sender=self._sender(),
             automatic=self.policy.mark_automatic,
+            footer=self.policy.footer,
             secret=self.store.secret,
             now=self._clock(),
         )
@@ -264,6 +265,8 @@ class Inbox(Teamwork):
             text=text,
             sender=self._sender(),
             original_raw=await self.store.raw(str(original.id)),
+            footer=self.policy.footer,
+            automatic=self.policy.mark_automatic,
             secret=self.store.secret,
             now=self._clock(),
         )
@@ -413,6 +416,7 @@ class Inbox(Teamwork):
             own_addresses=self.account.own_addresses,
             ancestors=await self.store.ancestors(str(parent.id)),
             automatic=self.policy.mark_automatic,
+            footer=self.policy.footer,
             secret=self.store.secret,
             now=self._clock(),
         )

@@ -31,6 +31,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from .bounced import return_path
 from .delivery import LEASE, MARGIN, Delivery, Submits
 from .errors import AlreadyAnswered, BadInput, KeyReused, NotFound, Refused
 from .message.models import Message, Outgoing
@@ -61,19 +62,20 @@ class Outbox(Delivery):
         policy: Policy | None = None, clock: Callable[[], datetime] | None = None,
         monotonic: Callable[[], float] = time.monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         jitter: Callable[[], float] = random.random, lease: float = LEASE, looks: Sequence[float] = LOOKS,
-        self_copy: bool = False,
+        self_copy: bool | None = None,
     ) -> None:  # fmt: skip
         """
         Args:
             clock: Only for what is computed here from times that callers gave; leases go by the database's clock.
             jitter: 0 to 1; spreads retries by ±10 %.
             looks: Seconds before each look for a message whose fate is unknown.
-            self_copy: Send a copy of everything to the account itself: evidence where the provider files nothing.
+            self_copy: Instead of what the account says: send a copy of everything to the account itself.
         """
         self.account, self.store, self.submitter, self.evidence = account, store, submitter, evidence
         self.policy = policy or Policy()
         self._clock, self._monotonic, self._sleep, self._jitter = clock, monotonic, sleep, jitter
-        self._lease, self._margin, self._looks, self._self_copy = lease, min(MARGIN, lease / 10), looks, self_copy
+        self._lease, self._margin, self._looks = lease, min(MARGIN, lease / 10), looks
+        self._self_copy = account.self_copy if self_copy is None else self_copy
         self._writes: Together[Any, bool] = Together(self._write)
 
     async def close(self) -> None:
@@ -143,6 +145,7 @@ class Outbox(Delivery):
         recipients = [*outgoing.envelope.rcpt_to]
         if self._self_copy and self.account.key not in {a.casefold() for a in recipients}:
             recipients.append(self.account.address)
+        mail_from = return_path(self.account, outgoing, self.store.secret)
         due = max(now, send_at.timestamp()) if send_at is not None else now
         state = "held" if decision.action == "hold" else "queued"
         row = await submissions.add(
@@ -150,8 +153,8 @@ class Outbox(Delivery):
             {
                 "account": account, "state": state, "kind": kind, "origin": origin, "agent": agent, "key": key,
                 "message_id": outgoing.message_id, "message": int(filed.id[1:]), "answers": answered,
-                "generation": generation, "mail_from": outgoing.envelope.mail_from, "subject": message.subject[:500],
-                "size": len(outgoing.raw), "digest": digest(outgoing.raw, outgoing.envelope.mail_from, recipients),
+                "generation": generation, "mail_from": mail_from, "subject": message.subject[:500],
+                "size": len(outgoing.raw), "digest": digest(outgoing.raw, mail_from, recipients),
                 "at_most_once": self.policy.at_most_once if at_most_once is None else at_most_once,
                 "reasons": [r.model_dump() for r in decision.reasons], "created_at": now, "next_at": due,
                 "expires_at": due + EXPIRES.total_seconds(), "attempts": 0, "epoch": 0, "looks": 0, "error": "",

@@ -62,6 +62,8 @@ class Policy(BaseModel):
     """Addresses and `@domain`s that nothing is ever sent to."""
     max_recipients: int = Field(default=10, ge=1)
     """Of one message written by a tool."""
+    max_reply_all: int = Field(default=50, ge=1)
+    """Of one answer, whoever asks for it: the list was written by others, also when the program is trusted."""
     per_hour: int = Field(default=30, ge=0)
     per_day: int = Field(default=200, ge=0)
     """Messages of an account that tools wrote."""
@@ -79,6 +81,8 @@ class Policy(BaseModel):
     mark_automatic: bool = True
     """Auto-Submitted and X-Auto-Response-Suppress on what agents write (RFC 3834 5)."""
     footer: str | None = None
+    """Stands below everything that is written, in the text and in the HTML: that a machine writes, say. Not twice, and
+    not into what is quoted."""
     per_thread_10_minutes: int = Field(default=5, ge=1)
     per_thread_day: int = Field(default=10, ge=1)
     per_person_day: int = Field(default=10, ge=1)
@@ -149,11 +153,45 @@ class Reason(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     rule: str
-    """The field of `Policy`, or the name of the guard."""
+    """The field of `Policy`, or the name of the guard: a key of `WAYS`."""
     action: Action
     text: str
     """For the person or the model that reads it: what, who, and what would allow it."""
     address: str | None = None
+
+
+_APPROVE = "Have it approved"
+_LATER = "Wait, have it approved, or raise the cap"
+WAYS: Mapping[str, str] = {
+    "deny": "Take the address off Policy.deny",
+    "loop:own": "Name somebody else with send()",
+    "loop:automatic": "Write to a person with send(), or set answer_automatic",
+    "loop:no-reply": "Write to a person with send(), or set answer_automatic",
+    "loop:null-sender": "Write to a person with send(), or set answer_automatic",
+    "loop:hops": "Have it approved by a person, or raise max_hops",
+    "loop:same-again": "Look whether a person writes there, then have it approved",
+    "max_reply_all": f"{_APPROVE}, name fewer people, or raise max_reply_all",
+    "per_thread_10_minutes": _LATER,
+    "per_thread_day": _LATER,
+    "per_person_day": _LATER,
+    "replies_per_hour": _LATER,
+    "replies_per_domain_hour": _LATER,
+    "per_hour": _LATER,
+    "per_day": _LATER,
+    "max_unanswered": "Wait for an answer, or have it approved",
+    "send": _APPROVE,
+    "max_recipients": f"{_APPROVE}, name fewer people, or raise max_recipients",
+    "look_alike": f"{_APPROVE}, or put the address into Policy.allow when it is the right one",
+    "reply_to": f"{_APPROVE}, answer the sender instead, or put the address into Policy.allow",
+    "people_added_by_outsiders": f"{_APPROVE}, leave the address out, or put it into Policy.allow",
+    "new_recipients": f"{_APPROVE}, put the address into Policy.allow, or let the program grant it",
+    "cross_read": f"{_APPROVE}, or put the address into Policy.allow",
+    "attachments": f"{_APPROVE}, leave the attachment out, or set attachments='mailbox'",
+    "secrets": f"{_APPROVE}, or take it out of the text",
+    "remote_images": f"{_APPROVE}, attach the image instead, or set remote_images",
+    "max_link_length": f"{_APPROVE}, use a shorter link, or raise max_link_length",
+}
+"""For each rule, what would allow what it stopped."""
 
 
 class Decision(BaseModel):
@@ -172,7 +210,8 @@ def decide(policy: Policy, s: Situation) -> Decision:
     if not s.approved and (s.origin == "tool" or policy.programs == "checked"):
         reasons += [*_people(policy, s), *_volume(policy, s), *_content(policy, s)]
     rank = {"allow": 0, "hold": 1, "deny": 2}
-    reasons = [r for r in reasons if r.action != "allow"]
+    reasons = [r.model_copy(update={"text": f"{r.text} ({r.rule}). {WAYS[r.rule]}"}) for r in reasons
+               if r.action != "allow"]  # fmt: skip
     action: Action = max((r.action for r in reasons), key=rank.__getitem__, default="allow")
     return Decision(action=action, reasons=tuple(sorted(reasons, key=lambda r: -rank[r.action])))
 
@@ -201,8 +240,7 @@ def _never(policy: Policy, s: Situation) -> Iterable[Reason]:
         yield Reason(
             rule="loop:automatic",
             action="deny",
-            text=f"{s.answers.id or 'the message'} is {machine}, and machines are not answered: write to a "
-            "person with send(), or set answer_automatic",
+            text=f"{s.answers.id or 'the message'} is {machine}, and machines are not answered",
         )
     for address in s.recipients:
         if _NO_REPLY.search(address) or _SYSTEM.search(address):
@@ -210,7 +248,7 @@ def _never(policy: Policy, s: Situation) -> Iterable[Reason]:
                 rule="loop:no-reply",
                 action="deny",
                 address=address,
-                text=f"nobody reads {address}: write to a person with send(), or set answer_automatic",
+                text=f"nobody reads {address}",
             )
     return_path = s.answers.header("return-path")
     if return_path is not None and return_path.strip() in {"", "<>"} and s.answers.automated is None:
@@ -226,12 +264,19 @@ def _loops(policy: Policy, s: Situation) -> Iterable[Reason]:
     if s.kind != "reply":
         return
     c = s.counts
+    if not s.approved and len(s.recipients) > policy.max_reply_all:
+        yield Reason(
+            rule="max_reply_all",
+            action="hold",
+            text=f"{len(s.recipients)} people would get this answer, more than {policy.max_reply_all}, and others "
+            "wrote the list",
+        )
     hops = hop_of(s.answers)
     if hops > policy.max_hops:
         yield Reason(
             rule="loop:hops",
             action="hold",
-            text=f"agents have answered each other {hops} times here (max_hops={policy.max_hops})",
+            text=f"agents have answered each other {hops} times here; the limit is {policy.max_hops}",
         )
     if c.thread_10_minutes >= policy.per_thread_10_minutes:
         yield _cap("per_thread_10_minutes", policy.per_thread_10_minutes, "replies in this thread within 10 minutes")
@@ -262,7 +307,7 @@ def hop_of(message: Message | None) -> int:
 
 
 def _cap(rule: str, limit: int, what: str, address: str | None = None) -> Reason:
-    return Reason(rule=rule, action="hold", address=address, text=f"already {limit} {what} ({rule}={limit})")
+    return Reason(rule=rule, action="hold", address=address, text=f"already {limit} {what}, and that is the limit")
 
 
 # -- for tools --------------------------------------------------------------------------------------------------------
@@ -270,12 +315,12 @@ def _cap(rule: str, limit: int, what: str, address: str | None = None) -> Reason
 
 def _people(policy: Policy, s: Situation) -> Iterable[Reason]:
     if policy.send != "auto":
-        yield Reason(rule="send", action="hold", text=f"everything is held for approval (send={policy.send!r})")
+        yield Reason(rule="send", action="hold", text="everything is held for approval")
     if len(s.recipients) > policy.max_recipients:
         yield Reason(
             rule="max_recipients",
             action="hold",
-            text=f"{len(s.recipients)} recipients (max_recipients={policy.max_recipients})",
+            text=f"{len(s.recipients)} recipients, more than {policy.max_recipients}",
         )
     forged = s.answers is not None and s.answers.auth is not None and s.answers.auth.dmarc == "fail"
     trusted = s.own | s.granted
@@ -297,15 +342,14 @@ def _people(policy: Policy, s: Situation) -> Iterable[Reason]:
                 rule="reply_to",
                 action="hold",
                 address=address,
-                text=f"Reply-To leads to {address}, who is not the sender: approve it, or allow the address",
+                text=f"Reply-To leads to {address}, who is not the sender",
             )
         elif address in s.named and address not in s.wrote:
             yield Reason(
                 rule="people_added_by_outsiders",
                 action=policy.people_added_by_outsiders,
                 address=address,
-                text=f"{address} was brought into the thread by somebody else and has not written: approve "
-                "it, or allow the address",
+                text=f"{address} was brought into the thread by somebody else and has not written",
             )
         elif forged and s.answers is not None and s.answers.sender is not None and address == s.answers.sender.key:
             yield Reason(
@@ -319,7 +363,7 @@ def _people(policy: Policy, s: Situation) -> Iterable[Reason]:
                 rule="new_recipients",
                 action=policy.new_recipients,
                 address=address,
-                text=f"{address} is new to this mailbox: approve it, allow the address, or let the program grant it",
+                text=f"{address} is new to this mailbox",
             )
     outsiders = [a for a in s.recipients if a not in trusted and not _listed(a, policy.allow)]
     if s.read_elsewhere and outsiders:
@@ -363,7 +407,7 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
             text=f"the attachment {s.attachments_elsewhere[0]!r} belongs to another thread",
         )
     if policy.attachments == "none" and (s.attachments_elsewhere or s.attachments_unknown):
-        yield Reason(rule="attachments", action="hold", text="attachments are held (attachments='none')")
+        yield Reason(rule="attachments", action="hold", text="attachments are held")
     for name in _secrets_in(f"{s.text}\n{s.html}"):
         yield Reason(rule="secrets", action=policy.secrets, text=f"the text holds what looks like a {name}")
     if not policy.remote_images and _IMAGE.search(s.html or s.text):
@@ -373,7 +417,7 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
         yield Reason(
             rule="max_link_length",
             action="hold",
-            text=f"a link of {longest} characters (max_link_length={policy.max_link_length})",
+            text=f"a link of {longest} characters, more than {policy.max_link_length}",
         )
 
 

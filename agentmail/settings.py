@@ -98,6 +98,12 @@ class Account(BaseModel):
     """The mailbox that new mail arrives in."""
     trusted_authserv: tuple[str, ...] = ()
     """Names under which your own mail server writes Authentication-Results; nobody else's are believed."""
+    self_copy: bool = False
+    """Send a copy of everything to the account itself (in the envelope only, like Bcc): proof that it went, for servers
+    that keep no copy in Sent. After a crash that proof is what keeps a mail from being sent twice."""
+    plus_addressing: bool = False
+    """Mail to `local+anything@domain` arrives here: each mail then has an envelope sender of its own (VERP), and a
+    bounce is matched by the address it comes to, whatever it says. Trap: some providers refuse such a sender."""
     timeout: float = Field(default=30.0, gt=0)
     """Seconds to wait for a connection, and for each reply that is not the one after the message body."""
 
@@ -233,6 +239,8 @@ class Settings(BaseSettings):
     allow_plain: bool = False
     mailbox: str = "INBOX"
     trusted_authserv: tuple[str, ...] = ()
+    self_copy: bool = False
+    plus_addressing: bool = False
     timeout: float = 30.0
     token_file: Path = Path("~/.config/agentmail/tokens.json")
     """Where `agentmail login` keeps refresh tokens (mode 0600); the system's keyring when `keyring` is installed."""

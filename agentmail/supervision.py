@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, TypeVar
 
+from . import bounced
 from .errors import BadInput, Conflict, OutcomeUnknown, Refused
-from .message.identifiers import is_ours
 from .message.models import Message, Outgoing
 from .policy import Policy, Situation, decide
 from .sent import Sent, State, shown
@@ -26,9 +26,6 @@ from .store.reading import number
 from .store.submissions import Submission
 
 T = TypeVar("T")
-
-BOUNCES_COUNT_FOR = 14 * 86_400.0
-"""Seconds after which a bounce is not believed any more."""
 
 
 class Supervision:
@@ -207,21 +204,21 @@ class Supervision:
     async def take_bounce(self, tx: Tx, message: Message) -> Sent | None:
         """Mark the recipients that a bounce names; the submission, or None when it is about nothing that we sent.
 
-        Anybody can write a bounce, so it counts only when it names a Message-ID with our own tag, under which we sent,
-        in the last two weeks, to the recipient it is about. Anything else changes nothing.
+        Anybody can write a bounce: `bounced` says what is believed. Anything else changes nothing. One that came to the
+        mail's own envelope sender and names nobody is about its only recipient.
         """
         report = message.bounce
-        if report is None or not report.message_id:
+        if report is None:
             return None
         now = await database_now(tx)
-        row = await submissions.sent_under(tx, self.account.key, [report.message_id], since=now - BOUNCES_COUNT_FOR)
-        if row is None or not is_ours(row.message_id, self.store.secret):
+        row = await bounced.submission_of(tx, self.account.key, message, self.store.secret, now=now)
+        if row is None:
             return None
-        marked = [
-            r.email
-            for r in report.recipients
-            if r.action == "failed" and await submissions.bounce(tx, row.id, r.email, code=r.status, text=r.diagnostic)
-        ]
+        failed = [(r.email, r.status, r.diagnostic) for r in report.recipients if r.action == "failed"]
+        others = [r.address for r in row.recipients if r.address.casefold() != self.account.key]
+        if not report.recipients and len(others) == 1:
+            failed = [(others[0], "", message.subject)]
+        marked = [who for who, code, text in failed if await submissions.bounce(tx, row.id, who, code=code, text=text)]
         if marked:
             bounce = int(message.id[1:]) if message.id else None
             await note(tx, row, "bounced", now, recipients=marked, bounce=bounce)

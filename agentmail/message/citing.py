@@ -79,6 +79,26 @@ def quoted(original: Message, bodies: Bodies) -> Bodies:
     return f"{text.rstrip()}\n\n{line}\n{lines}\n", _inside(html, f"<br>\n{block}")
 
 
+def footed(bodies: Bodies, footer: str | None) -> Bodies:
+    """The footer below what is said, and so above what is quoted. A body that ends with it stays as it is."""
+    if footer is None or not footer.strip():
+        return bodies
+    if bad := _UNWRITABLE.search(footer):
+        raise BadInput(f"footer contains U+{ord(bad[0]):04X}, which mail cannot carry: take it out")
+    footer = _ENDS.sub("\n", footer).strip()
+    text, html = bodies
+    if not _ends_with(text, footer):
+        text = f"{text.rstrip()}\n\n{footer}\n"
+    if not _ends_with(html_to_text(html), footer):
+        html = _inside(html, f"<br>\n<div>{text_to_html(footer)}</div>\n")
+    return text, html
+
+
+def _ends_with(text: str, footer: str) -> bool:
+    """However the lines are broken."""
+    return " ".join(text.split()).endswith(" ".join(footer.split()))
+
+
 def attribution(sender: Address | None, sent_at: datetime | None) -> str:
     """`On Wed, May 13, 2026 at 11:05 AM Ana <ana@example.org> wrote:`, which every client knows to fold away."""
     name, email = (one_line(sender.name)[:100], one_line(sender.email)[:320]) if sender is not None else ("", "")

@@ -49,6 +49,7 @@ def reply(
     cc: Iterable[Address | str] = (),
     attachments: Sequence[Attachment] = (),
     quote: bool = False,
+    footer: str | None = None,
     own_addresses: Collection[str] = (),
     ancestors: Sequence[Message] = (),
     automatic: bool = True,
@@ -70,6 +71,7 @@ def reply(
         ancestors: The messages above `original`, in any order, as far as they are known: one of them may carry the
             Thread-Index that `original` lacks.
         quote: Put the original below the text, as mail clients do; always as text, never its markup.
+        footer: Stands below the text and the HTML, above what is quoted; not twice.
         automatic: Say that a machine wrote it (RFC 3834), so that other machines do not answer.
         utf8: The server offers SMTPUTF8: addresses whose local part is not ASCII may be written.
         secret: Makes the Message-ID provably ours (see `identifiers.make_message_id`).
@@ -86,7 +88,7 @@ def reply(
         first, others = recipients.given(to, utf8=utf8), []
     taken = {a.key for a in (*first, *others)}
     others += recipients.given(cc, without=taken, utf8=utf8)
-    bodies = citing.both(text, html, empty=bool(attachments))
+    bodies = citing.footed(citing.both(text, html, empty=bool(attachments)), footer)
     if quote:
         bodies = citing.quoted(original, bodies)
     in_reply_to, references = reply_references(original)
@@ -105,6 +107,7 @@ def new(
     draft: Draft,
     *,
     sender: Address | str,
+    footer: str | None = None,
     automatic: bool = True,
     utf8: bool = False,
     message_id: str | None = None,
@@ -126,7 +129,7 @@ def new(
     first = recipients.given(draft.to, utf8=utf8)
     others = recipients.given(draft.cc, without={a.key for a in first}, utf8=utf8)
     hidden = recipients.given(draft.bcc, without={a.key for a in (*first, *others)}, utf8=utf8)
-    bodies = citing.both(draft.text, draft.html, empty=bool(draft.attachments))
+    bodies = citing.footed(citing.both(draft.text, draft.html, empty=bool(draft.attachments)), footer)
     headers = writing.headers(first, others, subject)
     if topic := thread_topic(Message(subject=subject)):
         headers.text("Thread-Topic", topic)
@@ -145,6 +148,7 @@ def forward(
     html: str | None = None,
     original_raw: bytes | None = None,
     whole: bool = False,
+    footer: str | None = None,
     cc: Iterable[Address | str] = (),
     automatic: bool = True,
     utf8: bool = False,
@@ -167,7 +171,7 @@ def forward(
     writing = _Writing.begin(sender, utf8=utf8, message_id=message_id, secret=secret, now=now, token=token)
     first = recipients.given(to, utf8=utf8)
     others = recipients.given(cc, without={a.key for a in first}, utf8=utf8)
-    bodies = citing.forwarded(original, citing.both(text, html, empty=True))
+    bodies = citing.forwarded(original, citing.footed(citing.both(text, html, empty=True), footer))
     attachments = [a.model_copy(update={"inline": False}) for a in original.attachments]
     if whole:
         if original_raw is None:

@@ -371,6 +371,15 @@ async def sent_under(tx: Tx, account: str, message_ids: Collection[str], *, sinc
     return found[0] if found else None
 
 
+async def sent_from(tx: Tx, account: str, return_paths: Collection[str], *, since: float) -> Submission | None:
+    """The submission whose envelope sender is one of these, which no other mail has."""
+    if not return_paths:
+        return None
+    named = func.lower(S.mail_from).in_(sorted(return_paths))
+    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), S.created_at >= since))
+    return found[0] if len(found) == 1 else None
+
+
 async def bounce(tx: Tx, id_: int, address: str, *, code: str, text: str) -> bool:
     """Mark a recipient as bounced; False when we never sent to it, or it is marked already."""
     done = await tx.execute(

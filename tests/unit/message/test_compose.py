@@ -354,3 +354,41 @@ def test_a_control_character_in_what_the_caller_gives_is_refused(bad):
 def test_other_things_that_cannot_be_written(more, sentence):
     with pytest.raises(BadInput, match=sentence):
         reply(_parent(), **{**FIXED, **more})
+
+
+FOOTER = "Written by a machine.\nAsk for a person: help@example.org"
+
+
+@pytest.mark.parametrize("quote", [True, False])
+@pytest.mark.parametrize("body", [{"text": "Here."}, {"html": "<p>Here.</p>"}, {"text": "Here.", "html": "<p>H</p>"}])
+def test_the_footer_stands_below_what_is_said_and_above_what_is_quoted(body, quote):
+    parent = _parent(text=f"Where is it?\n\n{FOOTER}\n")
+    answer = reply(parent, **body, quote=quote, footer=FOOTER, **FIXED)
+    plain, html = (leaf.content().decode().replace("\r\n", "\n") for leaf in _wire(answer).leaves())
+    assert plain.startswith(f"Here.\n\n{FOOTER}\n")
+    assert quote == ("> Written by a machine." in plain)
+    own = html.partition("gmail_quote")[0]
+    assert 1 == own.count("Written by a machine.<br>\nAsk for a person: help@example.org")
+    assert 1 + quote == html.count("Written by a machine.")
+
+
+def test_a_footer_that_is_there_is_not_added():
+    text = f"Here.\n\n{FOOTER}"
+    plain, html = _wire(reply(_parent(), text, footer=FOOTER, **FIXED)).leaves()
+    assert 1 == plain.content().count(b"Written by a machine.")
+    assert 1 == html.content().count(b"Written by a machine.")
+
+
+def test_a_footer_is_text_and_not_markup():
+    answer = reply(_parent(), html="<html><body><p>x</p></body></html>", footer="a < b & c", **FIXED)
+    plain, html = (leaf.content().decode() for leaf in _wire(answer).leaves())
+    assert "a < b & c" in plain
+    assert "<div>a &lt; b &amp; c</div>" in html
+    assert html.rstrip().endswith("</body></html>")
+    with pytest.raises(BadInput, match="footer"):
+        reply(_parent(), "x", footer="a\x00b", **FIXED)
+
+
+@pytest.mark.parametrize("footer", [None, "", " \n"])
+def test_no_footer_changes_nothing(footer):
+    assert reply(_parent(), "x", **FIXED) == reply(_parent(), "x", footer=footer, **FIXED)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentmail import policy as policy_module
 from agentmail.message.auth import Auth
 from agentmail.message.models import Address, Message
-from agentmail.policy import Counts, Policy, Situation, decide, hop_of, look_alike, resembles
+from agentmail.policy import WAYS, Counts, Policy, Situation, decide, hop_of, look_alike, resembles
 
 ANA, BOB, NEW = "ana@acme.test", "bob@acme.test", "new@elsewhere.test"
 OWN = frozenset({"agent@ours.test"})
@@ -268,6 +271,24 @@ def test_tools_have_rates_and_wait_for_answers() -> None:
     assert {"max_unanswered": "hold"} == rules(Policy(), tool(counts=Counts(unanswered=2)))
 
 
+def test_an_answer_to_very_many_is_held_for_programs_too() -> None:
+    """Others wrote the list, whoever wrote the program."""
+    many = tuple(f"p{i}@acme.test" for i in range(51))
+    for origin in ("program", "tool"):
+        wide = Situation(origin=origin, kind="reply", recipients=many, own=OWN, wrote=frozenset(many))
+        assert "hold" == rules(Policy(), wide)["max_reply_all"]
+        assert "max_reply_all" not in rules(Policy(max_reply_all=51), wide)
+        assert "max_reply_all" not in rules(Policy(), wide.model_copy(update={"approved": True}))
+        assert "max_reply_all" not in rules(Policy(), wide.model_copy(update={"kind": "new"}))
+
+
+def test_every_rule_says_what_would_allow_it() -> None:
+    """A rule without a way out would be a dead end for whoever reads it; a way without a rule is a leftover."""
+    source = Path(policy_module.__file__).read_text()
+    used = set(re.findall(r'rule="([^"]+)"', source)) | set(re.findall(r'_cap\("([^"]+)"', source))
+    assert used == set(WAYS)
+
+
 # -- properties -------------------------------------------------------------------------------------------------------
 
 addresses = st.sampled_from([ANA, BOB, NEW, "x@acrne.test", "no-reply@acme.test", "agent@ours.test"])
@@ -292,7 +313,9 @@ def test_a_decision_is_deterministic_and_says_why(s: Situation) -> None:
     decision = decide(Policy(), s)
     assert decision == decide(Policy(), s)
     assert (decision.action == "allow") == (not decision.reasons)
-    assert all(r.text and r.rule for r in decision.reasons)
+    for reason in decision.reasons:
+        assert f"({reason.rule}). {WAYS[reason.rule]}" in reason.text
+        assert (reason.address or "") in reason.text
 
 
 @given(situations, addresses)

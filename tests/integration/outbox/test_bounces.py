@@ -1,0 +1,160 @@
+"""Bounces by the address they come to (VERP), from a script and from a real Postfix; copies to ourselves."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from agentmail import Inbox
+from agentmail.message.parse import parse
+from agentmail.outbox import Sent
+from agentmail.settings import Account
+
+from .conftest import Bench
+from .scripted import CLOSE
+from .test_life import DSN, events
+
+SAYS_NOTHING = """\
+From: MAILER-DAEMON@mx.test.local
+To: {to}
+Subject: Undelivered mail
+Message-ID: <dsn2@mx.test.local>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+It came back.
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; mx.test.local
+
+--b--
+"""
+ABOUT_ANA = DSN.replace("To: agent@test.local", "To: {return_path}").replace("Message-ID: {message_id}\n", "")
+AWAY = (
+    "From: ana@test.local\nTo: {to}\nSubject: away\nAuto-Submitted: auto-replied\nMessage-ID: <away@x.test>\n\nAway.\n"
+)
+
+
+async def comes(bench: Bench, raw: str) -> None:
+    data = raw.replace("\n", "\r\n").encode()
+    await bench.store.file(parse(data), account="agent@test.local", raw=data)
+    await bench.box.deliver_due()
+
+
+@pytest.fixture
+def plus(bench: Bench) -> Bench:
+    bench.box = bench.outbox(account=bench.server.account(plus_addressing=True))
+    return bench
+
+
+async def states(bench: Bench, sent: Sent) -> list[str]:
+    return [r.state for r in (await bench.box.get(sent.id)).recipients]
+
+
+async def test_each_mail_has_an_envelope_sender_of_its_own(plus: Bench) -> None:
+    for _ in range(2):
+        await plus.box.submit(plus.mail())
+    first, second = (mail_from for mail_from, _, _ in plus.server.taken)
+    assert first != second
+    assert all(a.startswith("agent+b=") and a.endswith("@test.local") for a in (first, second))
+    assert b"+b=" not in plus.server.taken[0][2]  # the mail itself says nothing of it
+
+
+async def test_a_bounce_is_matched_by_the_address_it_comes_to(plus: Bench) -> None:
+    sent = await plus.box.submit(plus.mail("ana@test.local", "bob@test.local"))
+    path = plus.server.taken[0][0]
+    await comes(plus, ABOUT_ANA.format(return_path=path.upper(), to="ana@test.local", action="failed"))
+    assert ["bounced", "sent"] == await states(plus, sent)
+    assert 1 == (await events(plus)).count("submission.bounced")
+
+
+@pytest.mark.parametrize(
+    ("people", "expected"), [(["ana@test.local"], "bounced"), (["ana@test.local", "b@x.test"], "sent")]
+)
+async def test_a_bounce_that_names_nobody_is_about_the_only_recipient(
+    plus: Bench, people: list[str], expected: str
+) -> None:
+    sent = await plus.box.submit(plus.mail(*people))
+    await comes(plus, SAYS_NOTHING.format(to=plus.server.taken[0][0]))
+    assert expected == (await states(plus, sent))[0]
+
+
+@pytest.mark.parametrize("who", ["another tag", "another account", "not ours", "no bounce"])
+async def test_a_forged_or_harmless_one_changes_nothing(plus: Bench, who: str) -> None:
+    sent = await plus.box.submit(plus.mail())
+    path = plus.server.taken[0][0]
+    tag = path.partition("+b=")[2].partition("@")[0]
+    wrong = {
+        "another tag": path.replace(tag, "a" * 16), "another account": path.replace("agent+", "other+"),
+        "not ours": f"agent+b={tag}@elsewhere.test", "no bounce": path,
+    }[who]  # fmt: skip
+    text = AWAY if who == "no bounce" else SAYS_NOTHING
+    await comes(plus, text.format(to=wrong))
+    if who != "no bounce":
+        await comes(plus, ABOUT_ANA.format(return_path=wrong, to="ana@test.local", action="failed"))
+    assert ["sent"] == await states(plus, sent)
+    assert "submission.bounced" not in await events(plus)
+
+
+@pytest.mark.parametrize("local", ["a" * 46, "agent+more"])
+async def test_only_where_there_is_room(bench: Bench, local: str) -> None:
+    """64 octets are the limit (RFC 5321 4.5.3.1.1); an address with a plus of its own takes another."""
+    account = bench.server.account(address=f"{local}@test.local", plus_addressing=True)
+    box = bench.outbox(account=account)
+    mail = bench.mail()
+    await box.submit(
+        mail.model_copy(update={"envelope": mail.envelope.model_copy(update={"mail_from": account.address})})
+    )
+    used = bench.server.taken[0][0].rpartition("@")[0]
+    assert len(used) <= 64
+    assert (used == local) == (local[0] == "a" and len(local) == 46)
+
+
+async def test_a_copy_to_ourselves_is_proof(bench: Bench) -> None:
+    """A setting of the account. The server files nothing in Sent, and the reply to the dot is lost."""
+    box = bench.outbox(account=bench.server.account(self_copy=True), evidence=None)
+    bench.server.script["dot"] = CLOSE
+    mail = bench.mail()
+    sent = await box.submit(mail)
+    assert "unknown" == sent.state
+    assert ["ana@test.local", "agent@test.local"] == [r.address for r in sent.recipients]
+    assert b"agent@test.local" not in mail.raw.partition(b"To: ")[2].partition(b"\r\n")[0]
+    from agentmail.store import Location  # the copy arrives, and the receiving side files it
+
+    copy = parse(mail.raw)
+    await bench.store.file(copy, account="agent@test.local", raw=mail.raw, location=Location("INBOX", 1, 7))
+    await bench.clock.advance(1)
+    await box.deliver_due()
+    assert "sent" == (await box.get(sent.id)).state
+    assert 1 == len(bench.server.taken)
+
+
+@pytest.mark.parametrize("plus_addressing", [True, False])
+async def test_a_real_bounce_marks_its_recipient(mail_account: Account, tmp_path: Path, plus_addressing: bool) -> None:
+    """Postfix cannot deliver it and says so by mail; the agents hear of it as an event."""
+    account = mail_account.model_copy(update={"plus_addressing": plus_addressing})
+    async with Inbox(account, store=f"sqlite:///{tmp_path / 'b.db'}") as inbox:
+        await inbox.sync()
+        sent = await inbox.send(["nobody@test.local"], "hello", "is anybody there?")
+        assert "sent" == sent.state
+        async with asyncio.timeout(120):
+            while "bounced" not in {r.state for r in (await inbox.submission(sent.id)).recipients}:
+                await inbox.sync()
+                await asyncio.sleep(0.05)
+        (one,) = (await inbox.submission(sent.id)).recipients
+        assert "5.1.1" in one.text
+        kinds = [e.kind async for e in _events(inbox)]
+        assert 1 == kinds.count("submission.bounced")
+
+
+async def _events(inbox: Inbox):  # type: ignore[no-untyped-def]
+    async for event in inbox.events(after=0):
+        yield event
+        if event.kind == "submission.bounced":
+            return

@@ -64,8 +64,8 @@ def find_ids(value: str, kind: Literal["own", "in-reply-to", "references"]) -> F
     value = value[:_MAX_VALUE]
     if _CLEAN.fullmatch(value):
         return _found(_SIMPLE.findall(value))
-    if "=?" in value:
-        value = decode_words(value)  # CPython's own folding encodes long ids
+    if "=?" in value and "=?" in _SIMPLE.sub("", value):
+        value = decode_words(value)  # CPython encodes long ids, brackets and all; inside of brackets it is the id
     if "(" in value:
         value = _without_comments(value)
     ids: list[str] = []
@@ -170,7 +170,9 @@ def _found(ids: list[str]) -> Found:
     cut = len(ids) > MAX_IDS
     if cut:
         ids = [ids[0], *ids[1 - MAX_IDS :]]
-    return Found(tuple(one for one in ids if len(one) <= MAX_ID + 2), (), cut)
+    if len(ids) == 1 and len(ids[0]) <= MAX_ID:
+        return Found((ids[0],))
+    return Found(tuple([one for one in ids if len(one) <= MAX_ID + 2]), (), cut)
 
 
 def _tidy(inner: str) -> str | None:

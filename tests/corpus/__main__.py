@@ -7,6 +7,7 @@ import sys
 from itertools import chain
 
 from tests.corpus.cases import CORE, GETTERS, MAIL, Case, cases
+from tests.corpus.differential import differences
 from tests.corpus.large import CASES, wild
 from tests.corpus.limits import measure, measure_small
 
@@ -53,10 +54,8 @@ def limits(names: list[str]) -> int:
 
 
 def differ(name: str) -> None:
-    from tests.corpus.differential import compare  # it needs nothing of the rest
-
-    for line in compare((MAIL / f"{name}.eml").read_bytes()):
-        print(line)
+    for one in differences((MAIL / f"{name}.eml").read_bytes()):
+        print(one)
 
 
 def main(command: str = "check", *names: str) -> int:

@@ -8,7 +8,8 @@ docs/reference/automated.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 from . import bounces
@@ -41,8 +42,10 @@ _BY_VALUE = frozenset(
     )
 )
 _HINTS = _AGENT | _AUTO_REPLY | _LIST | _BULK | _BOUNCE | _BY_VALUE
-_NEVER_ALONE = frozenset(("from", "content-type", "return-path", "delivered-to"))
+_NEVER_ALONE = ("from", "content-type", "return-path", "delivered-to")
 """Every message has these: they count by their value only, and the value is looked at before anything else."""
+
+_ALONE = _HINTS.difference(_NEVER_ALONE)
 
 _SYSTEM = frozenset(("mailer-daemon", "postmaster", "mail-daemon", "mdaemon", "mailerdaemon"))
 _LIST_NAMES = frozenset(("listserv", "majordomo", "sympa", "mailman"))
@@ -90,19 +93,28 @@ def classify(
     `text` is the body, read only for bounces that are prose. Trap: every header here was written by the sender, so
     "None" is no proof of a person and "bounce" no proof of a failure.
     """
-    hints: dict[str, str] | None = None
+    first: dict[str, str] = {}
     for name, value in headers:
-        key = name.lower()
-        if key in _HINTS and (key not in _NEVER_ALONE or _speaks(key, value)):
-            if hints is None:
-                hints = {}
-            hints.setdefault(key, value)
+        first.setdefault(name.lower(), value)
+    return judge(first, headers, parts, lambda: text)
+
+
+def judge(
+    first: Mapping[str, str],
+    headers: Sequence[tuple[str, str]],
+    parts: Sequence[Part],
+    text: Callable[[], str],
+) -> tuple[Automated | None, Bounce | None]:
+    """`classify` for the parser, which has the `first` value of each name, in lower case, and the text perhaps not."""
     for part in parts:
         if part.content_type[:8] == "message/" and bounces.is_report(part):
-            return "bounce", bounces.read(headers, parts, text)
-    if hints is None:
-        return None, None
-    return _judge(hints, headers, parts, text)
+            return "bounce", bounces.read(headers, parts, text())
+    hints = {} if _ALONE.isdisjoint(first) else {name: first[name] for name in _ALONE if name in first}
+    for name in _NEVER_ALONE:
+        value = first.get(name)
+        if value is not None and (_remembered(name, value) if len(value) < 200 else _speaks(name, value)):
+            hints[name] = value
+    return _judge(hints, headers, parts, text) if hints else (None, None)
 
 
 def _speaks(key: str, value: str) -> bool:
@@ -117,6 +129,10 @@ def _speaks(key: str, value: str) -> bool:
     return value[:14].strip().lower() == "autoresponder"  # Delivered-To, as cPanel writes it
 
 
+_remembered = lru_cache(maxsize=2_048)(_speaks)
+"""The same people write again and again, with the same programs."""
+
+
 def _local_part(value: str) -> str:
     """What stands left of the last "@" of a From value, lower case."""
     at = value.rfind("@", 0, 2_000)
@@ -128,14 +144,14 @@ def _is_list(local: str) -> bool:
 
 
 def _judge(
-    hints: Mapping[str, str], headers: Sequence[tuple[str, str]], parts: Sequence[Part], text: str
+    hints: Mapping[str, str], headers: Sequence[tuple[str, str]], parts: Sequence[Part], text: Callable[[], str]
 ) -> tuple[Automated | None, Bounce | None]:
     subject = _first(headers, "subject")[:500]
     null_path = "return-path" in hints
     local = _local_part(hints.get("from", ""))
     system = local in _SYSTEM
     if _is_bounce(hints, subject, text, null_path=null_path, system=system):
-        return "bounce", bounces.read(headers, parts, text)
+        return "bounce", bounces.read(headers, parts, text())
     if not _AGENT.isdisjoint(hints):
         return "agent", None
     if _is_auto_reply(hints, subject, null_path=null_path):
@@ -156,7 +172,9 @@ def _judge(
     return None, None
 
 
-def _is_bounce(hints: Mapping[str, str], subject: str, text: str, *, null_path: bool, system: bool) -> bool:
+def _is_bounce(
+    hints: Mapping[str, str], subject: str, text: Callable[[], str], *, null_path: bool, system: bool
+) -> bool:
     if not _BOUNCE.isdisjoint(hints):
         return True
     content_type = hints.get("content-type", "").lower()
@@ -166,7 +184,7 @@ def _is_bounce(hints: Mapping[str, str], subject: str, text: str, *, null_path: 
         return False
     if null_path and not system:
         return bool(_RETURNED.search(subject)) and not _ABSENT.match(subject)
-    return system and bool(_RETURNED.search(subject) or _FAILURE_TEXT.search(text[:4_000]))
+    return system and bool(_RETURNED.search(subject) or _FAILURE_TEXT.search(text()[:4_000]))
 
 
 def _is_auto_reply(hints: Mapping[str, str], subject: str, *, null_path: bool) -> bool:

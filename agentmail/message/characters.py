@@ -26,6 +26,8 @@ _LOOKED_AT = 200_000
 """Characters in which neighbours are looked at; behind them all of the unseen ones go."""
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _BLANK = "\u2800"  # a Braille cell without dots
+_SUSPECT = re.compile(f"[{_NEVER}{_SOMETIMES}\x85\u2028\u2029{_BLANK}]")
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 
 _ZWNJ, _ZWJ, _VS15, _VS16 = "\u200c", "\u200d", "\ufe0e", "\ufe0f"
 _FLAG = "\U0001f3f4"
@@ -51,6 +53,35 @@ def clean(text: str) -> tuple[str, int]:
         position = end
     text = "".join((*out, head[position:], rest))
     return text, before - len(text)
+
+
+def without_controls(text: str) -> str:
+    """Without control characters and halves of characters, which no database stores; everything else stays."""
+    return _CONTROLS.sub("", text)
+
+
+PLAIN = bytes(range(0x20, 0x7F)) + b"\n\r\t"
+"""ASCII that `clean` leaves alone, but for line ends."""
+HARMLESS_UTF8 = PLAIN + bytes({*range(0x80, 0xF5)} - {0xC2, 0xCD, 0xD8, 0xE1, 0xE2, 0xE3, 0xED, 0xEF, 0xF0, 0xF3})
+"""The same and the bytes of characters in UTF-8 of which `clean` takes none: each of the others begins with a byte
+that is left out here."""
+
+
+def needs_cleaning(text: str, *, html: bool = False) -> bool:
+    """False only when `clean` would not change this text; for HTML, when `without_controls` would not.
+
+    A bytes.translate over UTF-8 is ten times as fast as a pattern over the text, and settles it for most texts.
+    """
+    data = text.encode("utf-8", "surrogatepass")
+    if not data.translate(None, HARMLESS_UTF8):
+        return False
+    rest = data.translate(None, PLAIN).decode("utf-8", "surrogatepass")  # short in most languages
+    return is_suspect(rest, html=html)
+
+
+def is_suspect(text: str, *, html: bool = False) -> bool:
+    """Whether `clean` may take something out of this text; for HTML, whether `without_controls` does. Slow."""
+    return (_CONTROLS if html else _SUSPECT).search(text) is not None
 
 
 def on_one_line(text: str, limit: int = 1_000) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from . import charsets
@@ -13,6 +14,8 @@ MAX_BLOCK = 256 * 1024
 MAX_HEADER = 64 * 1024
 """Characters of one header."""
 
+_lower = lru_cache(maxsize=2_048)(str.lower)
+_PLAIN = bytes(range(0x20, 0x7F)) + b"\n"
 _FIELD = re.compile(r"^([!-9;-~]+) *: *(.*)$", re.MULTILINE)
 _NAME = re.compile(r"[!-9;-~]+")
 _KNOWN = re.compile(
@@ -30,6 +33,17 @@ class Block(NamedTuple):
     clean: bool
     """True when every value is plain: printable ASCII without encoded words."""
 
+    def by_name(self) -> dict[str, list[str]]:
+        """All values of each name, in lower case."""
+        found: dict[str, list[str]] = {}
+        for name, value in self.fields:
+            key = _lower(name)
+            if key in found:
+                found[key].append(value)
+            else:
+                found[key] = [value]
+        return found
+
 
 def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool = False) -> Block:
     """The header block in `raw[start:end]`."""
@@ -42,21 +56,20 @@ def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool
     head = raw[start:stop]
     if b"\r" in head:
         head = head.replace(b"\r\n", b"\n")
-    local8 = False
+    if b"\t" in head:
+        head = head.replace(b"\t", b" ")  # tabs mean no more than blanks in any header
+    local8 = clean = False
     if head.isascii():
         text = head.decode("ascii")
+        clean = ("?" not in text or "=?" not in text) and not head.translate(None, _PLAIN)
     else:
         try:
             text = head.decode("utf-8")  # RFC 6532
         except UnicodeDecodeError:
             text = head.decode("latin-1")  # each line will be decoded by itself
             local8 = True
-    # Unfolding (RFC 5322 2.2.3). Tabs mean no more than blanks in any header.
-    if "\t" in text:
-        text = text.replace("\t", " ")
     if "\n " in text:
-        text = text.replace("\n ", " ")
-    clean = "=?" not in text and text.isascii() and text.replace("\n", "").isprintable()
+        text = text.replace("\n ", " ")  # unfolding (RFC 5322 2.2.3)
     if not local8 and len(text) <= MAX_HEADER:
         found = _FIELD.findall(text)
         if len(found) <= MAX_HEADERS and len(found) == text.count("\n") + (text[-1:] not in ("\n", "")):
@@ -141,13 +154,20 @@ def _extent(raw: bytes, start: int, end: int, defects: set[str]) -> tuple[int, i
         return start, start + 2
     # Look for the kind of line end that the first line has, so that a search in vain does not read the whole mail.
     first = raw.find(b"\n", start, end)
-    if first > start and raw[first - 1] == 13:
+    cr = first > start and raw[first - 1] == 13
+    if cr:
         crlf = raw.find(b"\n\r\n", first, end)
         lf = raw.find(b"\n\n", first, end if crlf < 0 else crlf + 1)
     else:
         lf = raw.find(b"\n\n", start, end)
-        crlf = raw.find(b"\n\r\n", start, end if lf < 0 else lf + 1)
-    if lf >= 0:
+        stop = end if lf < 0 else lf + 1
+        cr = raw.find(b"\r", start, stop) >= 0
+        crlf = raw.find(b"\n\r\n", start, stop) if cr else -1
+    found = [at for at in (lf, crlf) if at >= 0]
+    odd = raw.find(b"\n\r\r\n", start, min(found, default=end)) if cr else -1
+    if odd >= 0:  # a program that made CRLF of CRLF
+        return odd, odd + 4
+    if lf >= 0 and not 0 <= crlf < lf:  # the first of them, where both kinds occur
         return lf, lf + 2
     if crlf >= 0:
         return crlf - (raw[crlf - 1] == 13), crlf + 3

@@ -10,12 +10,12 @@ Most mails have one. Apple Mail puts text before and after each image, which mak
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
-from . import charsets, flowed, headers, parameters, transfer
+from . import bodies, charsets, flowed, headers, parameters, transfer
 from .calendar import Invitation, invitation
-from .characters import clean
 from .filenames import safe_name
 from .models import Attachment
 from .words import decode_words, one_line
@@ -23,23 +23,89 @@ from .words import decode_words, one_line
 MAX_DEPTH = 50
 MAX_PARTS = 1_000
 MAX_BOUNDARY = 1_000
-MAX_TEXT = 4_000_000
-"""Characters of text, and of HTML, that a Message carries; a longer body is cut there. The raw bytes keep the rest."""
-_MAX_BYTES = 4 * MAX_TEXT
-"""Of one text part, decoded from its transfer encoding: no charset needs more than four for a character."""
-_WIDE = ("utf_16", "utf_32")
-"""Charsets in which a byte 10 is no line end."""
 
 _BODY = frozenset(("text/plain", "text/html", "text/markdown", "text/enriched", "text/richtext"))
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _WANTED = frozenset(("content-type", "content-transfer-encoding", "content-disposition", "content-id"))
-_PLAIN_BYTES = bytes(b for b in range(0x20, 0x7F)) + b"\n\t"
-_STATEFUL = ("iso2022", "hz", "utf_7", "utf_16", "utf_32")
-_HIGH = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]")
-"""What str.isprintable lets through and nobody sees."""
-_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff]+")
 _FOOTER = re.compile(rb"\s{0,20}_{20,}[ \t]*\r?\n")
 _GUESS = re.compile(rb"^--([^\s-][^\r\n]{0,200}?)[ \t]*\r?\n", re.MULTILINE)
+
+
+class Head(NamedTuple):
+    """What the header block of a part says about its body."""
+
+    kind: str | None
+    """The content type in lower case; None when it says nothing."""
+    given: Mapping[str, str]
+    """Parameters of the Content-Type."""
+    encoding: str
+    how: str
+    """The Content-Disposition in lower case, or ""."""
+    about: Mapping[str, str]
+    """Parameters of the Content-Disposition."""
+    content_id: str | None
+    wrong: tuple[str, ...]
+
+
+_NOTHING = Head(None, parameters.NONE, "", "", parameters.NONE, None, ())
+
+
+def describe(fields: Mapping[str, str]) -> Head:
+    """The headers of a part, read."""
+    if not fields:
+        return _NOTHING
+    defects: set[str] = set()
+    value = fields.get("content-type")
+    kind, given = parameters.read(value, defects) if value else (None, parameters.NONE)
+    if kind is not None and kind not in _BODY and kind[:10] != "multipart/" and not _TYPE.fullmatch(kind):
+        # RFC 2045 5.2: what cannot be read is text. But a name says that it is a file.
+        kind = "text/plain" if kind in ("", "text") or not given.get("name") else "application/octet-stream"
+        defects.add("bad-content-type")
+    encoding = fields.get("content-transfer-encoding", "")
+    if encoding:
+        encoding = encoding.partition(";")[0].partition("(")[0].strip(" \"'").lower()
+    disposition = fields.get("content-disposition")
+    how, about = parameters.read(disposition, defects) if disposition else ("", parameters.NONE)
+    content_id = fields.get("content-id")
+    if content_id:
+        content_id = one_line(content_id).strip("<> ")[:998]
+    return Head(kind, given, encoding, how, about, content_id or None, tuple(defects))
+
+
+_LIST_FOOTER = _NOTHING._replace(given={"name": "list-footer.txt"}, how="inline")
+_MAX_REMEMBERED = 300
+
+
+def _head(raw: bytes, start: int, end: int) -> tuple[Head, int]:
+    """The headers of a part and where its body begins. A part need not have headers."""
+    stop = raw.find(b"\n\n", start, start + _MAX_REMEMBERED)
+    blank = 2
+    crlf = raw.find(b"\n\r\n", start, stop if stop >= 0 else start + _MAX_REMEMBERED)
+    if crlf >= 0:
+        stop, blank = crlf, 3
+    if start <= stop <= end - blank:
+        found = _remembered(raw[start : stop + blank])
+        if found is not None:
+            return found, stop + blank
+    block = headers.read(raw, start, end, set())
+    return describe(_first_of(block.fields)), block.body
+
+
+@lru_cache(maxsize=1_024)
+def _remembered(block: bytes) -> Head | None:
+    """Mails share most of the header blocks of their parts, letter for letter. None when it is no plain block."""
+    wrong: set[str] = set()
+    found = headers.read(block, 0, len(block), wrong)
+    return None if wrong or found.body != len(block) else describe(_first_of(found.fields))
+
+
+def _first_of(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
+    wanted: dict[str, str] = {}
+    for name, value in fields:
+        lower = name.lower()
+        if lower in _WANTED:
+            wanted.setdefault(lower, value)
+    return wanted
 
 
 class Segment(NamedTuple):
@@ -61,44 +127,36 @@ class Content:
 
     def read(self, fields: Mapping[str, str], start: int, end: int) -> list[Segment]:
         """The segments of the message with these headers; attachments and invitation are kept on the way."""
-        return self._entity(fields, start, end, "text/plain", 0, alternative=False, first=True)
+        return self._entity(describe(fields), start, end, "text/plain", 0, alternative=False, first=True)
 
     def _entity(
-        self,
-        fields: Mapping[str, str],
-        start: int,
-        end: int,
-        default: str,
-        depth: int,
-        *,
-        alternative: bool,
-        first: bool,
+        self, head: Head, start: int, end: int, default: str, depth: int, *, alternative: bool, first: bool
     ) -> list[Segment]:
-        value = fields.get("content-type")
-        kind, given = parameters.read(value, self.defects) if value else (default, parameters.NONE)
-        if kind[:10] == "multipart/":
-            boundary = given.get("boundary", "").rstrip()
+        if head.wrong:
+            self.defects.update(head.wrong)
+        kind = head.kind
+        if kind is None:
+            kind = default
+        elif kind[:10] == "multipart/":
+            boundary = head.given.get("boundary", "").rstrip()
             if depth >= MAX_DEPTH:
                 self.defects.add("too-deep")
-                return self._attach(kind, given, fields, self.raw[start:end])
+                return self._attach(kind, head, self.raw[start:end])
             if not boundary or len(boundary) > MAX_BOUNDARY:
                 self.defects.add("no-boundary")
                 boundary = self._guess(start, end)
             sections = self._sections(boundary.encode("utf-8", "replace"), start, end) if boundary else []
             if sections:
                 return self._multipart(kind, sections, depth, alternative=alternative, first=first)
-            kind, given = "text/plain", parameters.NONE
-        elif kind not in _BODY and not _TYPE.fullmatch(kind):
-            # RFC 2045 5.2: what cannot be read is text. But a name says that it is a file.
-            kind = "text/plain" if kind in ("", "text") or not given.get("name") else "application/octet-stream"
-            self.defects.add("bad-content-type")
-        return self._leaf(kind, given, fields, start, end, alternative=alternative, first=first)
+            kind, head = "text/plain", head._replace(given=parameters.NONE)
+        return self._leaf(kind, head, start, end, alternative=alternative, first=first)
 
     def _multipart(
         self, kind: str, sections: list[tuple[int, int]], depth: int, *, alternative: bool, first: bool
     ) -> list[Segment]:
         default = "message/rfc822" if kind == "multipart/digest" else "text/plain"
         choice = kind == "multipart/alternative"
+        inside = alternative or choice
         found: list[list[Segment]] = []
         shown = not first
         for start, end in sections:
@@ -106,118 +164,72 @@ class Content:
                 self.defects.add("too-many-parts")
                 break
             self._parts += 1
-            block = headers.read(self.raw, start, end, set())  # a part need not have headers
-            fields: dict[str, str] = {}
-            for name, value in block.fields:
-                lower = name.lower()
-                if lower in _WANTED:
-                    fields.setdefault(lower, value)
-            inside, leading = alternative or choice, choice or not shown
-            segments = self._entity(fields, block.body, end, default, depth + 1, alternative=inside, first=leading)
+            head, body = _head(self.raw, start, end)
+            leading = choice or not shown
+            segments = self._entity(head, body, end, default, depth + 1, alternative=inside, first=leading)
             if segments:
                 found.append(segments)
                 shown = True
-        if choice and len(found) > 1:
+        if len(found) == 1:
+            return found[0]
+        if choice and found:
             return [_choice(found)]
         return [segment for segments in found for segment in segments]
 
-    def _leaf(
-        self,
-        kind: str,
-        given: Mapping[str, str],
-        fields: Mapping[str, str],
-        start: int,
-        end: int,
-        *,
-        alternative: bool,
-        first: bool,
-    ) -> list[Segment]:
+    def _leaf(self, kind: str, head: Head, start: int, end: int, *, alternative: bool, first: bool) -> list[Segment]:
         data = self.raw[start:end]
-        encoding = fields.get("content-transfer-encoding")
-        if encoding:
-            encoding = encoding.partition(";")[0].partition("(")[0].strip(" \"'").lower()
-            data = transfer.decode(data, encoding, self.defects)
+        if head.encoding == "base64" and kind not in _BODY:
+            compact = transfer.compact(data)
+            size = transfer.base64_size(compact)
+            if size is not None:
+                return self._attach(kind, head, compact, size)
+        if head.encoding:
+            data = transfer.decode(data, head.encoding, self.defects)
         if kind not in _BODY:
-            return self._attach(kind, given, fields, data)
-        disposition = fields.get("content-disposition")
-        if disposition:
-            how, about = parameters.read(disposition, self.defects)
-            if how == "attachment" or about.get("filename"):
-                return self._attach(kind, given, fields, data)
-        if given.get("name") and not alternative and not first:
-            return self._attach(kind, given, fields, data)
+            return self._attach(kind, head, data)
+        if head.how and (head.how == "attachment" or head.about.get("filename")):
+            return self._attach(kind, head, data)
+        given = head.given
+        if not alternative and not first and given.get("name"):
+            return self._attach(kind, head, data)
         if kind == "text/html":
             charset = given.get("charset") or charsets.charset_in_html(data)
-            return [Segment(None, self._text(data, charset, html=True))]
+            return [Segment(None, bodies.read_text(data, charset, self.defects, html=True))]
         if not first and not alternative and len(data) < 4_000 and _FOOTER.match(data):
             # What a mailing list adds below every mail is nobody's words: it stays readable as an attachment.
-            return self._attach(kind, {"name": "list-footer.txt"}, {"content-disposition": "inline"}, data)
+            return self._attach(kind, _LIST_FOOTER, data)
         if b"\nbegin " in data or data.startswith(b"begin "):
             data, files = transfer.take_files(data, self.defects)
             for file in files:
-                self._attach("application/octet-stream", {"name": file.name}, {}, file.content)
-        text = self._text(data, given.get("charset"), html=False)
-        if given.get("format", "").lower() == "flowed":
+                self._attach("application/octet-stream", _NOTHING._replace(given={"name": file.name}), file.content)
+        text = bodies.read_text(data, given.get("charset"), self.defects, html=False)
+        if "format" in given and given["format"].lower() == "flowed":
             text = flowed.unflow(text, delete_space=given.get("delsp", "").lower() == "yes")
         return [Segment(text, None)]
 
-    def _text(self, data: bytes, charset: str | None, *, html: bool) -> str:
-        """Text with "\\n" at its line ends that every database stores and every terminal can show."""
-        codec = charsets.codec_of(charset) if charset else None
-        if len(data) > _MAX_BYTES:
-            self.defects.add("text-cut")
-            end = 0 if codec is not None and codec.startswith(_WIDE) else data.rfind(b"\n", 0, _MAX_BYTES) + 1
-            data = data[: end or _MAX_BYTES]
-        if codec is None or not codec.startswith(_STATEFUL):
-            if b"\r" in data:
-                data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-            if data.isascii() and not data.translate(None, _PLAIN_BYTES):
-                return self._cut(data.decode("ascii"))
-        text, defect = charsets.decode(data, charset)
-        if defect:
-            self.defects.add(defect)
-        if text[:1] == "\ufeff":
-            text = text[1:]
-        if "\r" in text:
-            text = text.replace("\r\n", "\n").replace("\r", "\n")
-        text = self._cut(text)
-        seen = text.replace("\n", "").replace("\t", "").replace("\xa0", "").isprintable()
-        if seen and (html or not _HIGH.search(text)):
-            return text
-        if html:
-            return _CONTROLS.sub("", text)
-        text, removed = clean(text)
-        if removed:
-            self.defects.add("unseen-characters")
-        return text
-
-    def _cut(self, text: str) -> str:
-        if len(text) <= MAX_TEXT:
-            return text
-        self.defects.add("text-cut")
-        return text[:MAX_TEXT]
-
-    def _attach(self, kind: str, given: Mapping[str, str], fields: Mapping[str, str], content: bytes) -> list[Segment]:
-        disposition = fields.get("content-disposition")
-        how, about = parameters.read(disposition, self.defects) if disposition else ("", parameters.NONE)
-        name = about.get("filename") or given.get("name", "")
+    def _attach(self, kind: str, head: Head, content: bytes, size: int | None = None) -> list[Segment]:
+        """Keep it as an attachment. With `size` the content is base64 without anything else, not decoded yet."""
+        name = head.about.get("filename") or head.given.get("name", "")
+        calendar = self.invitation is None and kind in ("text/calendar", "application/ics")
+        if size is not None and (calendar or kind == "message/rfc822"):
+            content, size = transfer.decode(content, "base64", self.defects), None
         if not name and kind == "message/rfc822":
             name = self._title(content)
-        content_id = fields.get("content-id")
-        if content_id:
-            content_id = one_line(content_id).strip("<> ")[:998] or None
-        if self.invitation is None and kind in ("text/calendar", "application/ics"):
-            self.invitation = invitation(content, given.get("method"))
+        if calendar:
+            self.invitation = invitation(content, head.given.get("method"))
             name = name or "invite.ics"
+        fields = {
+            "id": None,
+            "name": safe_name(name, kind, len(self.attachments)),
+            "content_type": kind,
+            "size": len(content) if size is None else size,
+            "content_id": head.content_id,
+            "inline": head.how == "inline" or (head.content_id is not None and head.how != "attachment"),
+        }
         self.attachments.append(
-            Attachment(
-                name=safe_name(name, kind, len(self.attachments)),
-                content_type=kind,
-                size=len(content),
-                content_id=content_id,
-                inline=how == "inline" or (content_id is not None and how != "attachment"),
-                content=content,
-            )
+            Attachment.unchecked({**fields, "content": content})
+            if size is None
+            else Attachment.unchecked({**fields, "_base64": content})
         )
         return []
 
@@ -251,6 +263,8 @@ class Content:
                     if len(sections) > MAX_PARTS:
                         return sections
                 if tail:
+                    if not sections:
+                        self.defects.add("no-boundary")
                     return sections
                 begin = end if line_end < 0 else line_end + 1
             # Otherwise another boundary, which only begins like this one.

@@ -7,23 +7,55 @@ repaired, missing) is named in `defects`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from binascii import a2b_base64
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import cached_property
-from typing import Any, Self
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    computed_field,
+    model_serializer,
+    model_validator,
+)
 
 from .auth import Auth
 from .automated import Automated, Bounce
 from .calendar import Invitation
-from .text import new_text_of
+from .text import Hidden, hidden, new_text_of, read, text_of
 
 
 class Value(BaseModel):
     """Base of the frozen values."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    @classmethod
+    def unchecked(cls, fields: dict[str, Any]) -> Self:
+        """The value with exactly these fields, which must be all of them and right: nothing is validated or copied.
+
+        For the parser, which makes every one of them itself; validation would be a tenth of its time.
+        """
+        value = _new(cls)
+        _set(value, "__dict__", fields)
+        _set(value, "__pydantic_fields_set__", _names(cls))
+        _set(value, "__pydantic_extra__", None)
+        _set(value, "__pydantic_private__", None)
+        return value
+
+
+_new = object.__new__
+_set = object.__setattr__
+
+
+@cache
+def _names(cls: type[BaseModel]) -> set[str]:
+    """Shared by all values that are made unchecked: they are frozen, and pydantic's copies get their own set."""
+    return set(cls.model_fields)
 
 
 class Address(Value):
@@ -71,6 +103,27 @@ class Attachment(Value):
     inline: bool = False
     content: bytes | None = Field(default=None, exclude=True, repr=False)
     """The decoded bytes; None when the message came out of a store (`await inbox.attachment("a7")`)."""
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """`content`, decoded when it is first asked for: filing and listing a mail never need it."""
+            if name != "content":
+                return super().__getattr__(name)
+            fields = self.__dict__
+            encoded = fields.get("_base64")
+            if encoded is not None:
+                fields.setdefault("content", a2b_base64(encoded))
+                fields.pop("_base64", None)
+            return fields["content"]
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Attachment):
+            _ = self.content, other.content
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash((self.id, self.name, self.content_type, self.size, self.content_id, self.inline))
 
 
 class Message(Value):
@@ -136,7 +189,21 @@ class Message(Value):
     @cached_property
     def new_text(self) -> str:
         """What this person newly wrote: `text` without quoted history and signature. Never empty when text is not."""
-        return new_text_of(self.text, self.html)
+        if not self.html:
+            return new_text_of(self.text)
+        reading = read(self.html)
+        if "text" not in self.__dict__:
+            self.__dict__["text"] = text_of(reading)
+        return new_text_of(self.text, self.html, reading)
+
+    @cached_property
+    def hidden(self) -> Hidden:
+        """How much of the HTML a person cannot see, and whether the plain text beside it says something else.
+
+        Worked out when it is first asked for. Characters taken out of a plain text are the defect
+        `unseen-characters`.
+        """
+        return hidden(self.text, read(self.html)) if self.html else Hidden()
 
     @model_validator(mode="wrap")
     @classmethod
@@ -146,6 +213,39 @@ class Message(Value):
         if isinstance(data, dict) and isinstance(data.get("new_text"), str):
             message.__dict__["new_text"] = data["new_text"]
         return message
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """`text` of a mail that is HTML alone: worked out when it is first asked for."""
+            if name != "text":
+                return super().__getattr__(name)
+            return self.__dict__.setdefault("text", text_of(read(self.__dict__["html"])))
+
+    @model_serializer(mode="wrap")
+    def _complete(self, handler: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]  # or it is the schema
+        _ = self.text
+        return handler(self)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Message):
+            _ = self.text, other.text
+        return super().__eq__(other)
+
+    def __hash__(self) -> int:
+        return hash((self.message_id, self.id, self.thread, self.size, self.headers))
+
+    def __iter__(self) -> Generator[tuple[str, Any], None, None]:
+        _ = self.text
+        return super().__iter__()
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        _ = self.text
+        return super().__repr_args__()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        _ = update and "html" in update and self.text  # it belongs to the HTML that it was made of
+        return super().model_copy(update=update, deep=deep)
 
     def header(self, name: str) -> str | None:
         """The first header of that name, in any case; None when there is none."""

@@ -10,32 +10,29 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from . import headers, mime
-from .addresses import MAX_ADDRESSES, Parsed, read_addresses
+from .addresses import MAX_ADDRESSES, read_addresses
 from .auth import verdict
-from .automated import classify
+from .automated import judge
+from .bodies import MAX_TEXT
 from .dates import read_date
 from .filenames import safe_name
 from .identifiers import MAX_IDS, MISSING_DOMAIN, find_ids
-from .mime import MAX_TEXT
-from .models import Message
-from .text import html_to_text
+from .models import Address, Message
+from .text import html_to_text, read, text_of
 from .words import decode_words, one_line
 
 __all__ = ["MAX_TEXT", "parse", "safe_name"]
 
 _MAX_REPEATS = 20
 """Headers of one name that are read, where one is allowed."""
-_WANTED = frozenset(
-    (
-        *("from", "to", "cc", "reply-to", "subject", "date", "message-id", "in-reply-to", "references"),
-        *("content-type", "content-transfer-encoding", "content-disposition", "content-id"),
-        *("thread-index", "thread-topic", "x-google-original-message-id", "x-microsoft-original-message-id"),
-    )
-)
+_EMPTY = dict(Message())
 _SINGLE = frozenset(("from", "subject", "date", "message-id", "to", "cc", "in-reply-to", "references", "reply-to"))
+_FURTHER = ("x-google-original-message-id", "x-microsoft-original-message-id")
+_BODY = ("content-type", "content-transfer-encoding", "content-disposition", "content-id")
 
 
 def parse(raw: bytes, *, received_at: datetime | None = None, trusted_authserv: Collection[str] = ()) -> Message:
@@ -52,12 +49,13 @@ def parse(raw: bytes, *, received_at: datetime | None = None, trusted_authserv: 
         fields = _read(raw, defects, trusted_authserv)
     except Exception:  # noqa: BLE001  the last net of law 3; a test and the fuzzer hold that nothing falls into it
         defects.add("unreadable")
-        fields = {"message_id": _synthetic(raw)}
-    fields["defects"] = tuple(sorted(defects))
+        fields = {**_EMPTY, "message_id": _synthetic(raw)}
+    if defects:
+        fields["defects"] = tuple(sorted(defects))
     fields["size"] = len(raw)
     if received_at is not None:
         fields["received_at"] = received_at.astimezone(UTC)
-    return Message.model_validate(fields)
+    return Message.unchecked(fields)
 
 
 def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, Any]:
@@ -65,21 +63,12 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
         raw = raw.replace(b"\r", b"\n")
         defects.add("bare-cr")
     block = headers.read(raw, 0, len(raw), defects, outermost=True)
-    given: dict[str, list[str]] = {}
-    for name, value in block.fields:
-        lower = name.lower()
-        if lower in _WANTED:
-            if lower not in given:
-                given[lower] = [value]
-            else:
-                given[lower].append(value)
-                if lower in _SINGLE:
-                    defects.add(f"repeated-{lower}")
-                elif lower == "content-type" and value != given[lower][0]:
-                    defects.add("two-content-types")
-    shown = block.fields if block.clean else [(name, _shown(value)) for name, value in block.fields]
+    given = block.by_name()
+    if len(given) < len(block.fields):
+        _repeats(given, defects)
+    shown = tuple(block.fields) if block.clean else tuple([(name, _shown(value)) for name, value in block.fields])
 
-    sender, to, cc, reply_to = (_people(given.get(name), defects) for name in ("from", "to", "cc", "reply-to"))
+    sender = _people(given.get("from"), defects)
     if not sender:
         defects.add("no-sender")
     dates = given.get("date")
@@ -88,35 +77,66 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
         defects.add("bad-date" if dates else "no-date")
 
     content = mime.Content(raw, defects)
-    first = {name: values[0] for name, values in given.items() if name[:8] == "content-"}
-    text, html = _joined(content.read(first, block.body, len(raw)), defects)
-    subject = _first(given, "subject", defects)
+    segments = content.read({name: given[name][0] for name in _BODY if name in given}, block.body, len(raw))
+    html = _page(segments, defects)
+    bare = html is not None and len(segments) == 1 and segments[0].plain is None
     message_id, other_ids, in_reply_to, references = _ids(given, defects)
-    if not message_id:
-        message_id = _synthetic_for(given, subject, text or html or "")
-    automated, bounce = classify(shown, content.attachments, text)
-    return {
+    subject = _first(given, "subject", defects)
+
+    fields: dict[str, Any] = {
+        "id": None,
+        "thread": None,
         "message_id": message_id,
         "other_ids": other_ids,
         "in_reply_to": in_reply_to,
         "references": references,
         "subject": subject,
-        "sender": sender[0]._asdict() if sender else None,
-        "to": [one._asdict() for one in to],
-        "cc": [one._asdict() for one in cc],
-        "reply_to": [one._asdict() for one in reply_to],
+        "sender": sender[0] if sender else None,
+        "to": _people(given.get("to"), defects),
+        "cc": _people(given.get("cc"), defects),
+        "reply_to": _people(given.get("reply-to"), defects),
         "sent_at": sent_at,
-        "text": text,
+        "received_at": None,
         "html": html,
-        "attachments": content.attachments,
+        "attachments": tuple(content.attachments),
         "headers": shown,
         "thread_index": "".join(_first(given, "thread-index", defects).split())[:4_000] or None,
         "thread_topic": _first(given, "thread-topic", defects) or None,
-        "automated": automated,
-        "bounce": bounce,
+        "automated": None,
+        "bounce": None,
         "auth": _verdict(block.fields, sender, given, trusted) if trusted else None,
         "invitation": content.invitation,
+        "defects": (),
+        "outgoing": False,
+        "size": 0,
     }
+    if not bare:
+        fields["text"] = _text(segments, defects)
+
+    def text() -> str:
+        # HTML alone becomes text when somebody asks for it, which few do for most mails.
+        if "text" not in fields:
+            fields["text"] = text_of(read(html or ""))
+        return str(fields["text"])
+
+    if not message_id:
+        fields["message_id"] = _synthetic_for(given, subject, text() or html or "")
+    if block.clean:
+        first = {name: values[0] for name, values in given.items()}
+    else:
+        first = {name.lower(): value for name, value in reversed(shown)}
+    fields["automated"], fields["bounce"] = judge(first, shown, content.attachments, text)
+    return fields
+
+
+def _repeats(given: Mapping[str, Sequence[str]], defects: set[str]) -> None:
+    """Name what stands more than once and may not."""
+    for name, values in given.items():
+        if len(values) > 1:
+            if name in _SINGLE:
+                defects.add(f"repeated-{name}")
+            elif name == "content-type" and any(value != values[0] for value in values):
+                defects.add("two-content-types")
 
 
 # -- headers ----------------------------------------------------------------------------------------------------------
@@ -131,17 +151,31 @@ def _first(given: Mapping[str, Sequence[str]], name: str, defects: set[str]) -> 
     return decode_words(values[0], defects) if values else ""
 
 
-def _people(values: Sequence[str] | None, defects: set[str]) -> list[Parsed]:
+def _people(values: Sequence[str] | None, defects: set[str]) -> tuple[Address, ...]:
     if not values:
-        return []
-    found: list[Parsed] = []
-    for value in values[:_MAX_REPEATS]:
-        addresses, wrong = read_addresses(value)
+        return ()
+    if len(values) == 1:
+        value = values[0]
+        people, wrong = _remembered(value) if len(value) <= _MAX_REMEMBERED else _addresses(value)
+    else:
+        read = [_addresses(value) for value in values[:_MAX_REPEATS]]
+        people = tuple(address for some, _ in read for address in some)
+        wrong = tuple(code for _, some in read for code in some)
+        if len(people) > MAX_ADDRESSES:
+            people, wrong = people[:MAX_ADDRESSES], (*wrong, "too-many-addresses")
+    if wrong:
         defects.update(wrong)
-        found += addresses
-    if len(found) > MAX_ADDRESSES:
-        defects.add("too-many-addresses")
-    return found[:MAX_ADDRESSES]
+    return people
+
+
+def _addresses(value: str) -> tuple[tuple[Address, ...], tuple[str, ...]]:
+    found, wrong = read_addresses(value)
+    return tuple([Address.unchecked({"name": one.name, "email": one.email}) for one in found]), tuple(wrong)
+
+
+_MAX_REMEMBERED = 300
+_remembered = lru_cache(maxsize=2_048)(_addresses)
+"""The same people write to each other again and again."""
 
 
 def _ids(
@@ -164,11 +198,12 @@ def _ids(
             defects.add("no-message-id")
     message_id = own[0] if own else ""
     # Gmail replaces ids that it does not like, Exchange may: answers may name either.
-    for name in ("x-google-original-message-id", "x-microsoft-original-message-id"):
-        for value in given.get(name, ())[:_MAX_REPEATS]:
-            own += find_ids(value, "own").ids
+    for name in _FURTHER:
+        if name in given:
+            for value in given[name][:_MAX_REPEATS]:
+                own += find_ids(value, "own").ids
     mine = set(own)
-    others = tuple(one for one in dict.fromkeys(own) if one != message_id)[:MAX_IDS]
+    others = tuple([one for one in dict.fromkeys(own) if one != message_id])[:MAX_IDS] if len(own) > 1 else ()
     in_reply_to = _mentioned(given.get("in-reply-to"), "in-reply-to", mine, defects)
     references = _mentioned(given.get("references"), "references", mine, defects)
     return message_id, others, in_reply_to, references
@@ -193,7 +228,7 @@ def _mentioned(values: Sequence[str] | None, name: str, own: set[str], defects: 
 
 def _verdict(
     fields: Sequence[tuple[str, str]],
-    sender: Sequence[Parsed],
+    sender: Sequence[Address],
     given: Mapping[str, Sequence[str]],
     trusted: Collection[str],
 ) -> Any:
@@ -217,22 +252,28 @@ def _synthetic(data: bytes) -> str:
 # -- bodies -----------------------------------------------------------------------------------------------------------
 
 
-def _joined(segments: Sequence[mime.Segment], defects: set[str]) -> tuple[str, str | None]:
-    """`(text to read, HTML or None)`: text parts that a mail shows one below the other are one text."""
+def _page(segments: Sequence[mime.Segment], defects: set[str]) -> str | None:
+    """The HTML or None: parts that a mail shows one below the other are one page."""
+    pages = [segment.html for segment in segments if segment.html is not None]
+    if not pages:
+        return None
+    page = pages[0] if len(pages) == 1 else "\n".join(pages)
+    if len(page) > MAX_TEXT:
+        defects.add("text-cut")
+        page = page[:MAX_TEXT]
+    return page
+
+
+def _text(segments: Sequence[mime.Segment], defects: set[str]) -> str:
+    """The text to read: text parts that a mail shows one below the other are one text."""
     texts: list[str] = []
-    pages: list[str] = []
     for plain, html in segments:
-        if html is not None:
-            if len(html) > MAX_TEXT:
-                defects.add("text-cut")
-            pages.append(html[:MAX_TEXT])
         if plain is not None and (html is None or (plain and not plain.isspace())):
             texts.append(plain)
         elif html is not None:
             texts.append(html_to_text(html[:MAX_TEXT]))
     text = texts[0] if len(texts) == 1 else "\n".join(one for one in texts if one)
-    page = pages[0] if len(pages) == 1 else "\n".join(pages) if pages else None
-    if len(text) > MAX_TEXT or (page is not None and len(page) > MAX_TEXT):
+    if len(text) > MAX_TEXT:
         defects.add("text-cut")
-        text, page = text[:MAX_TEXT], None if page is None else page[:MAX_TEXT]
-    return text, page
+        text = text[:MAX_TEXT]
+    return text

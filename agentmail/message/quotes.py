@@ -33,15 +33,16 @@ class _Line(NamedTuple):
     """In a block quote that nobody marked as history."""
 
 
-def new_text_of(text: str, html: str | None = None) -> str:
+def new_text_of(text: str, html: str | None = None, reading: _html.Reading | None = None) -> str:
     """What this person newly wrote, without quoted history and signature; never empty when `text` is not.
 
+    `reading` is the HTML read, if it was read before.
     Trap: it is a guess about what somebody's program and habits mean. Read `text` before acting on what is missing.
     """
     if html:
         lines = [
             _Line(line.text, line.kind == "quote", line.kind == "signature", line.depth > 0)
-            for line in _html.read(html).lines
+            for line in (reading or _html.read(html)).lines
         ]
         found = _new(lines[:_MAX_LINES], "\n".join(line.text for line in lines[_MAX_LINES:]))
         if found:

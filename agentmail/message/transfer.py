@@ -6,7 +6,9 @@ import binascii
 import re
 from typing import NamedTuple
 
-from .words import decode_base64
+from .words import base64_size, compact, decode_base64
+
+__all__ = ["base64_size", "compact", "decode", "take_files"]
 
 _IDENTITY = frozenset(("", "7bit", "8bit", "binary", "8-bit", "7-bit", "none", "7bits", "8bits", "ascii", "utf-8"))
 _BEGIN = re.compile(rb"^begin(?:-base64)?[ ][0-7]{3,4}[ ]([^\r\n]{1,300})\r?\n", re.MULTILINE)
@@ -38,7 +40,10 @@ def decode(data: bytes, encoding: str, defects: set[str]) -> bytes:
         return data
     if encoding in ("x-uuencode", "uuencode", "x-uue", "uue"):
         begin = _BEGIN.search(data)
-        return _uu(data[begin.end() if begin else 0 :], defects)
+        if begin is None:
+            defects.add("bad-uuencode")
+            return data  # no such file begins here: better what stands there than what it would decode to
+        return _uu(data[begin.end() :], defects)
     if encoding.startswith("quoted"):
         return _quoted_printable(data)
     if encoding.startswith("base64"):
@@ -72,7 +77,11 @@ def take_files(data: bytes, defects: set[str]) -> tuple[bytes, list[File]]:
 
 def _quoted_printable(data: bytes) -> bytes:
     """RFC 2045 6.7 rule 3: blanks at the end of a line were added on the way. The stdlib's decoder keeps them."""
-    ends = sum(map(data.count, (b" \r", b" \n", b"\t\r", b"\t\n"))) + data.endswith((b" ", b"\t"))
+    ends = data.count(b" \n") + data.endswith((b" ", b"\t"))
+    if b"\r" in data:
+        ends += data.count(b" \r")
+    if b"\t" in data:
+        ends += data.count(b"\t\n") + data.count(b"\t\r")
     if 0 < ends <= _MAX_BLANK_ENDS:
         data = _BLANKS_AT_END.sub(b"", data)
     return binascii.a2b_qp(data)

@@ -5,7 +5,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 MARKS = ("defect", "_wrong(", "return Decoded(", "return found", "_cp1252(data),")
-MODULES = ("parse", "headers", "mime", "addresses", "charsets", "transfer", "parameters", "words", "identifiers")
+MODULES = (
+    *("parse", "headers", "mime", "bodies", "addresses", "charsets", "transfer", "parameters", "words"),
+    "identifiers",
+)
 _SINGLE = ("from", "subject", "date", "message-id", "to", "cc", "in-reply-to", "references", "reply-to")
 
 

@@ -61,6 +61,12 @@ def check(store: Store = None) -> None:
                         Text.assemble(("✓ ", "bold green"), name, f"\n  {found}" if found else ""), soft_wrap=True
                     )
 
+            hooks = Webhooks(box.store, settings(store=store).webhooks, account=account.key)
+            for label, error in (await hooks.errors()).items():
+                failed += bool(error)
+                mark = ("✗ ", "bold red") if error else ("✓ ", "bold green")
+                out.print(Text.assemble(mark, f"webhook {label}", f"\n  {error}" if error else ""), soft_wrap=True)
+
     run(work)
     if failed:
         raise typer.Exit(3)

@@ -101,6 +101,14 @@ class Webhooks:
         await self.start()
         return min([await self._deliver(name) for name in self._hooks], default=POLL)
 
+    async def errors(self) -> dict[str, str]:
+        """Each endpoint by its label, and what the last attempt at it came to; empty when it was taken."""
+        if not self._hooks:
+            return {}
+        async with self.store.reading() as tx:
+            found = await webhooks.errors(tx)
+        return {hook.label: found.get(name, "") for name, hook in self._hooks.items()}
+
     async def _listen(self) -> None:
         while True:
             try:

@@ -96,6 +96,7 @@ async def test_what_is_not_taken_is_tried_again_under_the_same_id(store_url: str
     ):
         await happen(store, "a.first", "b.second")
         assert await hooks.deliver_due() == pytest.approx(5.0)
+        assert list((await hooks.errors()).values()) == ["the endpoint answered 500"]
         assert await hooks.deliver_due() == pytest.approx(5.0)  # too early: nothing is sent
         await clock.advance(6)
         assert await hooks.deliver_due() == pytest.approx(900.0)  # what the endpoint asks for, if it is longer
@@ -105,6 +106,7 @@ async def test_what_is_not_taken_is_tried_again_under_the_same_id(store_url: str
         ids = [r.headers["webhook-id"] for r in endpoint.requests]
         assert ids[0] == ids[1] == ids[2] != ids[3]
         assert len({r.headers["webhook-timestamp"] for r in endpoint.requests[:3]}) == 3
+        assert list((await hooks.errors()).values()) == [""]
 
 
 async def test_what_the_endpoint_calls_wrong_does_not_block_the_rest(store_url: str, clock: ManualClock) -> None:

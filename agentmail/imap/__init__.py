@@ -3,7 +3,7 @@
 Nothing outside of this package imports imapclient or imaplib.
 """
 
-from .answers import Fetched, uid_sets, within
+from .answers import Fetched, Gmail, uid_sets, within
 from .connection import DATES, FACTS, IDS, WHOLE, ImapConnection, Listed, Snapshot
 from .translate import IdleRefused, Lost, NoSuchMailbox, NotServing
 
@@ -13,6 +13,7 @@ __all__ = [
     "IDS",
     "WHOLE",
     "Fetched",
+    "Gmail",
     "IdleRefused",
     "ImapConnection",
     "Listed",

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
+from imapclient.imap_utf7 import decode as decode_utf7
+
 MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _DATE = re.compile(rb'INTERNALDATE "([ \d]\d)-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"', re.IGNORECASE)
 _UID = re.compile(rb"(?:\(|[ ])UID (\d+)", re.IGNORECASE)
@@ -17,6 +19,10 @@ _MODSEQ = re.compile(rb"MODSEQ \((\d+)\)", re.IGNORECASE)
 _LITERAL = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? \{\d+\}\Z", re.IGNORECASE)
 _QUOTED = re.compile(rb'BODY\[[^\]]*\](?:<\d+>)? "((?:[^"\\]|\\.)*)"', re.IGNORECASE)
 _NIL = re.compile(rb"BODY\[[^\]]*\](?:<\d+>)? NIL", re.IGNORECASE)
+_MSGID = re.compile(rb"X-GM-MSGID (\d{1,20})", re.IGNORECASE)
+_THRID = re.compile(rb"X-GM-THRID (\d{1,20})", re.IGNORECASE)
+_LABELS = re.compile(rb'X-GM-LABELS \(((?:"(?:[^"\\]|\\.)*"|[^()"])*)\)', re.IGNORECASE)
+_LABEL = re.compile(rb'"((?:[^"\\]|\\.)*)"|(\{\d+\})|([^\s"{}]+)')
 _ESCAPED = re.compile(rb"\\(.)")
 _RANGE = re.compile(rb"(\d{1,10})(?::(\d{1,10}))?")
 _CODE = re.compile(r"\[([A-Z][A-Z0-9-]*)(?: ([^\]]*))?\]", re.IGNORECASE)
@@ -24,6 +30,17 @@ _BACKOFF = re.compile(r"Backoff Time: (\d+) milliseconds", re.IGNORECASE)
 
 COMMAND_BYTES = 4_000
 """A longer set of uids makes Courier hang up (8 KB) and Dovecot refuse (64 KB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gmail:
+    """What Gmail says of a message beside IMAP (X-GM-EXT-1)."""
+
+    msgid: str
+    """X-GM-MSGID in hexadecimal: the same in all its mailboxes."""
+    thrid: str
+    labels: tuple[str, ...]
+    """Its system labels begin with a backslash: `\\Inbox`, `\\Sent`, `\\Draft`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,7 @@ class Fetched:
     body: bytes | None = None
     """`b""` when the server said NIL."""
     modseq: int | None = None
+    gmail: Gmail | None = None
 
 
 def search_answer(data: Sequence[bytes | None], *, at_least: int = 1, at_most: int | None = None) -> list[int] | None:
@@ -89,7 +107,7 @@ def fetch_answers(data: Sequence[object], wanted: Collection[int] | None) -> dic
             continue
         one = Fetched(
             uid=int(uid[1]), size=_number(_SIZE, text), received_at=_date(text), flags=_flags(text),
-            body=_body(text, literals), modseq=_number(_MODSEQ, text),
+            body=_body(text, literals), modseq=_number(_MODSEQ, text), gmail=_gmail(text, literals),
         )  # fmt: skip
         before = found.get(one.uid)
         found[one.uid] = one if before is None else joined(before, one)
@@ -101,7 +119,7 @@ def joined(a: Fetched, b: Fetched) -> Fetched:
     return Fetched(
         a.uid, b.size if b.size is not None else a.size, b.received_at or a.received_at,
         b.flags if b.flags is not None else a.flags, b.body if b.body is not None else a.body,
-        b.modseq if b.modseq is not None else a.modseq,
+        b.modseq if b.modseq is not None else a.modseq, b.gmail or a.gmail,
     )  # fmt: skip
 
 
@@ -130,6 +148,19 @@ def _body(text: bytes, literals: list[tuple[bytes, bytes]]) -> bytes | None:
     if quoted := _QUOTED.search(text):
         return _ESCAPED.sub(rb"\1", quoted[1])
     return b"" if _NIL.search(text) else None
+
+
+def _gmail(text: bytes, literals: list[tuple[bytes, bytes]]) -> Gmail | None:
+    msgid = _MSGID.search(text)
+    if msgid is None:
+        return None
+    thrid, listed = _THRID.search(text), _LABELS.search(text)
+    said = iter([literal for before, literal in literals if not _LITERAL.search(before)])
+    names: list[bytes] = []
+    for quoted, literal, bare in _LABEL.findall(listed[1] if listed else b""):
+        names.append(_ESCAPED.sub(rb"\1", quoted) if quoted else next(said, b"") if literal else bare)
+    labels = tuple(sorted({decode_utf7(name) for name in names if name}))
+    return Gmail(f"{int(msgid[1]):x}", f"{int(thrid[1]):x}" if thrid else "", labels)
 
 
 def _number(pattern: re.Pattern[bytes], text: bytes) -> int | None:

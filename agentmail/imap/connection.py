@@ -397,16 +397,29 @@ class ImapConnection:
         found = await self.fetch([uid], f"(UID BODY.PEEK[]<{offset}.{length}>)", expected=length)
         return found[uid].body if uid in found else None
 
+    @property
+    def is_gmail(self) -> bool:
+        """Its messages have labels, and ids of Gmail's own."""
+        return "X-GM-EXT-1" in self.capabilities
+
+    @property
+    def _flag_items(self) -> str:
+        return "(UID FLAGS X-GM-MSGID X-GM-LABELS)" if self.is_gmail else "(UID FLAGS)"
+
+    async def fetch_labels(self, uids: Sequence[int]) -> dict[int, Fetched]:
+        """Gmail's ids and labels for sorted uids (at most 500, 4 KB)."""
+        return await self.fetch(uids, "(UID X-GM-MSGID X-GM-THRID X-GM-LABELS)")
+
     async def flags(self, low: int, high: int | None = None) -> dict[int, Fetched]:
         """Flags of everything from uid `low` to `high` (or the end)."""
-        return await self._fetch_on(low, "(UID FLAGS)", "following flags", 4 * QUIET, high=high)
+        return await self._fetch_on(low, self._flag_items, "following flags", 4 * QUIET, high=high)
 
     async def changes(self, low: int, since: int) -> tuple[dict[int, Fetched], list[tuple[int, int]]]:
         """What changed after that modseq from uid `low` on: flags (RFC 7162 3.1.4), and who left, as ranges.
 
         Nobody is said to have left where QRESYNC is not on.
         """
-        items = f"(UID FLAGS) (CHANGEDSINCE {since}{' VANISHED' if self.tells_who_left else ''})"
+        items = f"{self._flag_items} (CHANGEDSINCE {since}{' VANISHED' if self.tells_who_left else ''})"
         if self._wire is not None:
             self._wire.untagged_responses.pop("VANISHED", None)
         found = await self._fetch_on(low, items, "following changes", 4 * QUIET)
@@ -447,6 +460,19 @@ class ImapConnection:
             await self._call(lambda: client.add_flags(list(uids), list(add), silent=True), "setting flags")
         if remove and uids:
             await self._call(lambda: client.remove_flags(list(uids), list(remove), silent=True), "clearing flags")
+
+    async def change_labels(
+        self, uids: Sequence[int], *, add: Collection[str] = (), remove: Collection[str] = ()
+    ) -> None:
+        """Put on and take off Gmail's labels in the mailbox that is open for writing."""
+        client = self._ready()
+        for label in (*add, *remove):
+            checked(label, "the label")
+        if add and uids:
+            await self._call(lambda: client.add_gmail_labels(list(uids), list(add), silent=True), "putting on labels")
+        if remove and uids:
+            await self._call(lambda: client.remove_gmail_labels(list(uids), list(remove), silent=True),
+                             "taking off labels")  # fmt: skip
 
     async def move(self, uids: Sequence[int], mailbox: str) -> None:
         """MOVE, or COPY + \\Deleted + UID EXPUNGE where MOVE is not offered (RFC 6851 3.3)."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from ..errors import MailboxError, NotFound
 from ..imap import ImapConnection
-from ..store import positions
+from ..store import connections, positions
 from .roles import ROLES
 from .server import Server
 
@@ -17,7 +17,7 @@ class Acting(Server):
     async def mark(self, message: str, *, add: Collection[str] = (), remove: Collection[str] = ()) -> None:
         """Set or clear flags (`\\Seen`, `\\Flagged`, a keyword) on a stored message, wherever it lies."""
         for mailbox, uids in (await self._where(message)).items():
-            async with self._turn:
+            async with self._session():
                 connection = await self._for_writing(mailbox)
                 await connection.change_flags(uids, add=add, remove=remove)
 
@@ -27,7 +27,7 @@ class Acting(Server):
         uids = places.get(self.account.mailbox)
         if uids is None:
             raise NotFound(f"{message} does not lie in {self.account.mailbox!r} on the server")
-        async with self._turn:
+        async with self._session():
             connection = await self._for_writing(self.account.mailbox)
             role = mailbox.lower()
             target = (await self._learn_roles()).get(role) if role in ROLES else mailbox
@@ -35,6 +35,28 @@ class Acting(Server):
                 raise NotFound(f"this account has no mailbox for {role!r}")
             await connection.examine(self.account.mailbox, writable=True)
             await connection.move(uids, target)
+
+    async def archive(self, message: str) -> None:
+        """Move a stored message out of the INBOX to the archive; on Gmail that is to stay in All Mail only."""
+        async with self._session():
+            roles = await self._learn_roles()
+        await self.move(message, "archive" if roles["archive"] or not roles["all"] else "all")
+
+    async def label(self, message: str, *, add: Collection[str] = (), remove: Collection[str] = ()) -> None:
+        """Put on and take off labels: Gmail's where it has them, keywords (RFC 9051 2.3.2) elsewhere."""
+        for mailbox, uids in (await self._where(message)).items():
+            async with self._session():
+                connection = await self._for_writing(mailbox)
+                if connection.is_gmail:
+                    await connection.change_labels(uids, add=add, remove=remove)
+                    return  # a label is the message's, wherever it shows
+                await connection.change_flags(uids, add=add, remove=remove)
+
+    async def labels(self, message: str) -> tuple[str, ...]:
+        """The labels that a stored message has on Gmail, as of the last poll."""
+        stored = await self.store.message(message, account=self.account.key)
+        async with self.store.reading() as tx:
+            return await connections.labels_of(tx, self.account.key, int(str(stored.id)[1:]))
 
     async def _where(self, message: str) -> dict[str, list[int]]:
         stored = await self.store.message(message, account=self.account.key)
@@ -48,7 +70,6 @@ class Acting(Server):
         return found
 
     async def _for_writing(self, mailbox: str) -> ImapConnection:
-        await self._begin()
         connection = await self.connection()
         seen = await connection.examine(mailbox, writable=True)
         async with self.store.reading() as tx:

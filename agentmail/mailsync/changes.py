@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from ..imap import Fetched, uid_sets, within
 from ..store import Tx, positions
-from .reading import FLAGS_AT_ONCE, FLAGS_EVERY, Reading
+from .gmail import Labelled
+from .reading import FLAGS_AT_ONCE, FLAGS_EVERY
 
 
-class Changes(Reading):
+class Changes(Labelled):
     """The part of a pass that follows what others did to the mailbox."""
 
     async def _compare(self, there: Sequence[int], low: int) -> None:
@@ -50,6 +51,7 @@ class Changes(Reading):
         if since is not None:
             found, gone = await (await self._again()).changes(position.floor + 1, since)
             await self._save_flags(found)
+            await self._follow_labels(found)
             await self._vanished(gone, below=low)
             return snapshot.modseq
         if position.modseq is not None:
@@ -63,7 +65,9 @@ class Changes(Reading):
                 tx, place.account, place.mailbox, snapshot.uidvalidity, low, 2**32))  # fmt: skip
         for start in range(0, len(known), FLAGS_AT_ONCE):
             some = known[start : start + FLAGS_AT_ONCE]
-            await self._save_flags(await (await self._again()).flags(some[0], some[-1]))
+            found = await (await self._again()).flags(some[0], some[-1])
+            await self._save_flags(found)
+            await self._follow_labels(found)
         return snapshot.modseq
 
     def _changed_since(self) -> int | None:

@@ -25,13 +25,14 @@ from ..store.positions import Position
 from .beginning import Beginning
 from .changes import Changes
 from .fetching import Fetching, batches
+from .gmail import Labelled
 from .reading import BATCH, BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
 AT_ONCE = 32 * 2**10
 """Bytes of mail that the event loop itself may parse, which takes it about a millisecond."""
 
 
-class MailboxPass(Fetching, Beginning, Changes):
+class MailboxPass(Fetching, Beginning, Changes, Labelled):
     """One pass."""
 
     async def run(self) -> Pass:
@@ -74,6 +75,8 @@ class MailboxPass(Fetching, Beginning, Changes):
         """
         connection = await self.connect()
         self.position = position = await self._position()
+        if connection.is_gmail:
+            return None  # labels are looked at first
         if connection.selected != self.place.mailbox or not connection.uidvalidity:
             return None
         if position.first_at == 0.0 or position.uidvalidity != connection.uidvalidity:
@@ -131,8 +134,12 @@ class MailboxPass(Fetching, Beginning, Changes):
         """Fetch one batch while the one before is parsed and filed; file them in the order of their uids."""
         done = 0
         for piece in uid_sets(missing):
-            facts = await self._facts(await self._again(), piece)
-            planned = list(batches([facts[u] for u in piece]))
+            connection = await self._again()
+            if not (wanted := await self._known_elsewhere(connection, piece)):
+                continue
+            await self._within_the_day(connection)
+            facts = await self._facts(connection, wanted)
+            planned = list(batches([facts[u] for u in wanted]))
             ahead: asyncio.Task[list[Fetched]] | None = None
             try:
                 async with asyncio.TaskGroup() as group:
@@ -160,6 +167,7 @@ class MailboxPass(Fetching, Beginning, Changes):
             for arrival, exc in broken:
                 filed.append(await self.store.put_aside(tx, arrival, exc, account=place.account))
             uids = [b.uid for b in bodies]
+            await self._note_gmail(tx, bodies, dict(zip(self._order(prepared, broken), filed, strict=True)))
             if uidvalidity:
                 await positions.unskip(tx, place.account, place.mailbox, uidvalidity, uids)
             aside = [u for u, f in zip(self._order(prepared, broken), filed, strict=True) if f.id.startswith("q")]
@@ -205,7 +213,8 @@ class MailboxPass(Fetching, Beginning, Changes):
         raw = one.body or b""
         received_at = self._believed(one.received_at)
         message = parse(raw, received_at=received_at, trusted_authserv=place.trusted)
-        outgoing = place.role == "sent"
+        labels = gmail.labels if (gmail := self.said.get(one.uid)) is not None else ()
+        outgoing = place.role == "sent" or "\\Sent" in labels
         if outgoing and not is_ours(message.message_id, self.store.secret):
             # Written by hand to ourselves: its other copy is in the INBOX, and it is meant to be read.
             outgoing = not any(a.key in place.own for a in message.recipients)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TypeVar
 
 from ..errors import MailboxReset
-from ..imap import Fetched, ImapConnection, Snapshot, uid_sets
+from ..imap import Fetched, Gmail, ImapConnection, Snapshot, uid_sets
 from ..store import Filed, ThreadStore, Tx, positions
 from ..store.positions import Position
 from .first import FirstRun
@@ -76,6 +76,8 @@ class Reading:
         self.place, self.store, self.connect = place, store, connect
         self.now, self.first, self.epoch, self.limit, self.progress = now, first, epoch, limit, progress
         self.thorough = thorough
+        self.said: dict[int, Gmail] = {}
+        """What Gmail says of the messages of this pass, by uid."""
         self.result = Pass()
         self.snapshot: Snapshot
         self.position: Position

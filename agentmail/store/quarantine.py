@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -48,7 +49,7 @@ def is_refusal(exc: BaseException) -> bool:
 
 
 async def keep(tx: Tx, account: str, arrival: Arrival, exc: BaseException, *, now: float) -> Filed:
-    """Put one mail aside."""
+    """Put one mail aside. The same bytes that come the same way again are the same row, with one attempt more."""
     reason = f"{type(exc).__name__}: {exc}".partition("\n")[0][:500].replace("\x00", "␀")
     how = {
         "location": asdict(arrival.location) if arrival.location else None, "flags": list(arrival.flags),
@@ -56,20 +57,33 @@ async def keep(tx: Tx, account: str, arrival: Arrival, exc: BaseException, *, no
         "also_to": list(arrival.also_to),
     }  # fmt: skip
     reason = reason.encode("utf-8", "backslashreplace").decode()
-    values = {
-        "account": account,
-        "reason": reason,
-        "arrival": how,
-        "attempts": 1,
-        "at": now,
-        "data": arrival.raw or b"",
-    }
-    result = await tx.execute(insert(QUARANTINE).values(values))
-    key = result.inserted_primary_key
+    digest = hashlib.sha256(arrival.raw).hexdigest() if arrival.raw else ""
+    number = await _tried_before(tx, account, digest, how, reason, now=now) if digest else None
+    if number is None:
+        values = {
+            "account": account, "reason": reason, "arrival": how, "attempts": 1, "at": now,
+            "data": arrival.raw or b"", "digest": digest,
+        }  # fmt: skip
+        key = (await tx.execute(insert(QUARANTINE).values(values))).inserted_primary_key
+        number = key[0] if key else 0
     return Filed(
-        id=f"q{key[0] if key else 0}", thread="", new=False,
+        id=f"q{number}", thread="", new=False,
         why=Why(rule="quarantined", confidence="certain", note=reason),
     )  # fmt: skip
+
+
+async def _tried_before(
+    tx: Tx, account: str, digest: str, how: dict[str, Any], reason: str, *, now: float
+) -> int | None:
+    """The row of a mail that failed before in the same way of arriving, with one attempt more."""
+    query = select(QUARANTINE.c.id, QUARANTINE.c.arrival).where(
+        QUARANTINE.c.account == account, QUARANTINE.c.digest == digest
+    )
+    found = next((row.id for row in await tx.execute(query.order_by(QUARANTINE.c.id)) if row.arrival == how), None)
+    if found is not None:
+        again = update(QUARANTINE).where(QUARANTINE.c.id == found)
+        await tx.execute(again.values(attempts=QUARANTINE.c.attempts + 1, reason=reason, at=now))
+    return found
 
 
 async def listed(tx: Tx, *, account: str | None, limit: int) -> list[Quarantined]:

@@ -237,7 +237,7 @@ class QuarantineRow(SQLModel, table=True):
     """Mail that could not be filed, with the reason, so that it neither blocks its batch nor gets lost."""
 
     __tablename__: ClassVar[str] = "quarantine"
-    __table_args__: ClassVar[dict[str, Any]] = {"sqlite_autoincrement": True}
+    __table_args__ = (Index("quarantine_digest", "account", "digest"), {"sqlite_autoincrement": True})
 
     id: int | None = _key()
     account: str = _text()
@@ -247,6 +247,8 @@ class QuarantineRow(SQLModel, table=True):
     attempts: int = Field(default=1, sa_column=Column(Integer, nullable=False))
     at: float = _time(nullable=False)
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    digest: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
+    """SHA-256 of the bytes: the same mail is put aside once, however often somebody tries. Empty without bytes."""
 
 
 class EventRow(SQLModel, table=True):

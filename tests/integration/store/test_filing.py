@@ -327,6 +327,30 @@ async def test_a_row_that_the_database_refuses_does_not_block_its_batch(store: T
         await store.retry_quarantined("q999")
 
 
+async def test_what_is_refused_again_is_the_same_row(store: ThreadStore) -> None:
+    """Running an import again, or fetching a mailbox again, must not fill the quarantine."""
+    raw, other = MAIL % (b"a.example", b"8bit", b"fine"), MAIL % (b"b.example", b"8bit", b"fine")
+    bad = message("bad", text="a\x00b")
+    (one,) = await file(store, Arrival(bad, raw, Location("INBOX", 1, 2)))
+    (again,) = await file(store, Arrival(bad, raw, Location("INBOX", 1, 2)))
+    (elsewhere,) = await file(store, Arrival(bad, raw, Location("Archive", 1, 2)))
+    (different,) = await file(store, Arrival(bad, other, Location("INBOX", 1, 2)))
+    assert again.id == one.id
+    assert len({one.id, elsewhere.id, different.id}) == 3
+    assert [q.attempts for q in await store.quarantined()] == [2, 1, 1]
+    first, second = [(await file(store, Arrival(bad)))[0].id for _ in range(2)]
+    assert first != second, "without bytes nobody can say that it is the same"
+
+
+@pytest.mark.parametrize("told", ["\\u0000", "C:\\\\u0000", "\\\\\\u0000x", 'print("\\u0000")'])
+async def test_a_text_about_nul_is_no_nul(store: ThreadStore, told: str) -> None:
+    filed = await store.file(message("a", text=told, subject=told), account=US)
+    assert filed.new
+    assert (await store.message(filed.id)).text == told
+    with pytest.raises(ValueError, match="NUL"):
+        store.prepare([Arrival(message("b", text=f"{told}\x00"))], account=US)
+
+
 async def test_a_refusal_inside_the_batch_is_found_by_halving(store: ThreadStore) -> None:
     """What `prepare` cannot foresee: here a size that no integer column holds."""
     batch = store.prepare([Arrival(message(f"m{n}")) for n in range(9)], account=US)

@@ -25,7 +25,7 @@ from .routing import Choice, Route
 from .sent import Sent, State, shown
 from .settings import Account, Settings
 from .smtp import Submitter
-from .store import Filed, Hit, Thread, ThreadStore, Tx, Why, claims, receipts, submissions
+from .store import Filed, Hit, Thread, ThreadStore, Tx, Why, belonging, claims, receipts, submissions
 from .store.claims import Claim
 from .teamwork import Teamwork
 from .turns import Sleep
@@ -448,7 +448,7 @@ class Inbox(Teamwork):
                 tx, outgoing, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
             )
             if queued.thread is not None:  # what comes back is for the agent that wrote
-                await claims.belongs_to(tx, int(queued.thread[1:]), account=self.account.key, agent=self.agent)
+                await belonging.belongs_to(tx, int(queued.thread[1:]), account=self.account.key, agent=self.agent)
             return queued
 
         return self._bound(await self._outbox.deliver((await self.store.db.run(work)).id))

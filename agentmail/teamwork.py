@@ -25,7 +25,7 @@ from .promises import Promises
 from .routing import Choice, Route, choose
 from .running import STORE_PAUSE, Shift
 from .settings import Account
-from .store import ThreadStore, claims, log, reading, timers
+from .store import ThreadStore, belonging, claims, log, reading, timers
 from .store.changes import POLL, Changes
 from .store.claims import Claim
 from .store.database import Tx, database_now
@@ -195,13 +195,13 @@ class Teamwork(Promises):
     async def _route_new(self) -> None:
         """Decide who gets the threads that are nobody's. No transaction is open while a route of one's own thinks."""
         async with self.store.reading() as tx:
-            waiting = await claims.unrouted(tx, self.account.key)
+            waiting = await belonging.unrouted(tx, self.account.key)
         for number, newest in waiting:
             thread = await self.store.thread(f"t{number}")
             message = next((m for m in thread.messages if m.id == f"m{newest}"), thread.messages[-1])
             name = await choose(self.routes, message, thread.labels)
             if name:
-                await self.store.db.run(lambda tx, number=number, name=name: claims.route(tx, number, name))  # type: ignore[misc]
+                await self.store.db.run(lambda tx, number=number, name=name: belonging.route(tx, number, name))  # type: ignore[misc]
 
     async def _until_due(self, agent: str) -> float:
         async with self.store.reading() as tx:
@@ -338,10 +338,19 @@ class Teamwork(Promises):
         async with asyncio.TaskGroup() as group:
             # Receives at once where the server tells (IDLE), in one process for each mailbox; errors of a server are
             # waited out, and are to be seen in health().
-            group.create_task(watch(self._sync, pace=Pace(sleep=self._sleep)))
+            group.create_task(self._receiving())
             group.create_task(self._outbox.run())
             group.create_task(self._telling())
             group.create_task(self._keeping_promises())
+
+    async def _receiving(self) -> None:
+        """A store that is away ends a watch, and not the process."""
+        while True:
+            try:
+                await watch(self._sync, pace=Pace(sleep=self._sleep))
+            except* StoreError as group:
+                logger.warning("%s: no mail while the store is away: %s", self.account.key, group.exceptions[0])
+            await self._sleep(STORE_PAUSE)
 
     async def _telling(self) -> None:
         """Wake the waiters of the threads that something happened in: one listener for all of them."""

@@ -19,7 +19,20 @@ from ..errors import BadInput, NotFound
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
-from . import attention, claims, editing, explaining, positions, quarantine, reading, retention, schema, search, timers
+from . import (
+    attention,
+    belonging,
+    claims,
+    editing,
+    explaining,
+    positions,
+    quarantine,
+    reading,
+    retention,
+    schema,
+    search,
+    timers,
+)
 from .arrivals import Arrival, Location, Prepared, prepare
 from .changes import announce
 from .claims import Claim
@@ -386,7 +399,7 @@ class ThreadStore:
             thread = await reading.resolve(tx, id)
             account = (await tx.execute(select(THREAD.c.account).where(THREAD.c.id == thread))).scalar_one()
             await editing.add_note(tx, f"t{thread}", note, agent=by, to=agent, at=self._now())
-            await claims.assign(tx, thread, account=account, agent=agent)
+            await belonging.assign(tx, thread, account=account, agent=agent)
             await append_event(
                 tx, "thread.assigned", thread=thread, account=account, data={"agent": agent, "by": by}, at=self._now()
             )

@@ -92,7 +92,7 @@ async def arrived(
         return
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(work).values(
-        [_row(t, account, agent=agent, reason=reason, next_at=now, newest=m) for t, m in sorted(newest.items())]
+        [row_of(t, account, agent=agent, reason=reason, next_at=now, newest=m) for t, m in sorted(newest.items())]
     )
     new, old = statement.excluded, work.c
     claimed, due = old.state == "claimed", old.state == "ready"
@@ -117,7 +117,7 @@ async def wake(tx: Tx, thread: int, *, account: str, agent: str, reason: str, no
     """
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
     statement = dialect.insert(work).values(
-        **_row(thread, account, agent=agent, reason=reason, note=note, next_at=now, newest=0)
+        **row_of(thread, account, agent=agent, reason=reason, note=note, next_at=now, newest=0)
     )
     new, old = statement.excluded, work.c
     claimed = old.state == "claimed"
@@ -139,7 +139,7 @@ async def wake(tx: Tx, thread: int, *, account: str, agent: str, reason: str, no
     )
 
 
-def _row(thread: int, account: str, **values: object) -> dict[str, object]:
+def row_of(thread: int, account: str, **values: object) -> dict[str, object]:
     """A new row of work."""
     return {
         "thread": thread, "account": account, "agent": "", "state": "ready", "reason": "message", "note": "",
@@ -228,7 +228,7 @@ async def claim_thread(tx: Tx, thread: int, *, account: str, agent: str, lease: 
     """
     now = await database_now(tx)
     dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    row = _row(thread, account, agent=agent, state="idle", next_at=now, newest=newest)
+    row = row_of(thread, account, agent=agent, state="idle", next_at=now, newest=newest)
     await tx.execute(dialect.insert(work).values(**row).on_conflict_do_nothing())
     taken = (
         await tx.execute(
@@ -371,20 +371,6 @@ async def hand_off(tx: Tx, claim: Claim, *, agent: str) -> None:
     )  # fmt: skip
 
 
-async def assign(tx: Tx, thread: int, *, account: str, agent: str) -> None:
-    """A person gives a thread to an agent, whether it wants attention or not. Whoever held it is fenced out."""
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    now = await database_now(tx)
-    statement = dialect.insert(work).values(**_row(thread, account, agent=agent, reason="handoff", next_at=now))
-    await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["thread"],
-            set_={"agent": agent, "state": "ready", "reason": "handoff", "note": "", "next_at": now, "attempt": 0,
-                  "epoch": work.c.epoch + 1, "round": work.c.round + 1, "woken": 0, "error": ""},
-        )
-    )  # fmt: skip
-
-
 async def give_back(tx: Tx, claim: Claim, *, error: str = "", at_once: bool = False) -> None:
     """The turn failed, or was cancelled (`at_once`, which does not count as an attempt). Raises StaleTurn."""
     await check(tx, claim)
@@ -440,33 +426,6 @@ async def merge(tx: Tx, winner: int, absorbed: Sequence[int]) -> None:
 def _soonest(rows: Sequence[Row[Any]]) -> float:
     """When what wants attention wanted it; at once, where that is not to be told (a lease, a thread that was stuck)."""
     return min(r.next_at if r.state == "ready" else 0.0 for r in rows)
-
-
-async def belongs_to(tx: Tx, thread: int, *, account: str, agent: str) -> None:
-    """An agent began or answered a thread that is nobody's: what comes back is for it."""
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(work).values(**_row(thread, account, agent=agent, state="idle"))
-    await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["thread"], set_={"agent": statement.excluded.agent}, where=work.c.agent == ""
-        )
-    )
-
-
-async def unrouted(tx: Tx, account: str, *, limit: int = 50) -> list[tuple[int, int]]:
-    """(thread, newest message) of threads that are nobody's and want attention."""
-    rows = await tx.execute(
-        select(work.c.thread, work.c.newest)
-        .where(work.c.account == account, work.c.agent == "", ACTIVE, work.c.state == "ready")
-        .order_by(work.c.next_at)
-        .limit(limit)
-    )
-    return [(int(r.thread), int(r.newest)) for r in rows]
-
-
-async def route(tx: Tx, thread: int, agent: str) -> None:
-    """Give a thread that is nobody's to an agent; the first one to say so decides."""
-    await tx.execute(update(work).where(work.c.thread == thread, work.c.agent == "").values(agent=agent))
 
 
 async def answered_by_hand(tx: Tx, threads: Collection[int]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 
 from imapclient.imap_utf7 import decode as decode_utf7
+from imapclient.imap_utf7 import encode as encode_utf7
 
 MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _DATE = re.compile(rb'INTERNALDATE "([ \d]\d)-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"', re.IGNORECASE)
@@ -55,6 +56,18 @@ class Fetched:
     """`b""` when the server said NIL."""
     modseq: int | None = None
     gmail: Gmail | None = None
+
+
+def mailbox_name(said: bytes | str | None) -> str | None:
+    """A mailbox's name out of modified UTF-7 (RFC 3501 5.1.3); None for NIL, and for what could not be said back."""
+    raw = said if isinstance(said, bytes) else str(said or "").encode("utf-8", "replace")
+    try:
+        name = decode_utf7(raw)
+    except (ValueError, LookupError):
+        return None
+    if not name or any(ord(c) < 32 for c in name):
+        return None
+    return name if encode_utf7(name) == raw else None
 
 
 def search_answer(data: Sequence[bytes | None], *, at_least: int = 1, at_most: int | None = None) -> list[int] | None:

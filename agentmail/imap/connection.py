@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..settings import Account
 from . import idle, translate
-from .answers import Fetched, search_answer, vanished_answer, written
+from .answers import Fetched, mailbox_name, search_answer, vanished_answer, written
 from .idle import Idle
 from .opening import checked, log_in, opened
 from .pipeline import Asked, Refused, fetched
@@ -262,13 +262,20 @@ class ImapConnection:
     # -- mailboxes
 
     async def mailboxes(self) -> list[Listed]:
-        """All of them, with their attributes. Entries without a name are left out."""
+        """All of them, with their attributes. Entries without a name, or with one that nobody can say, are left out."""
         client = self._ready()
-        found = await self._call(client.list_folders, "listing mailboxes")
+
+        def work() -> Sequence[tuple[Sequence[bytes], bytes | None, bytes | None]]:
+            client.folder_encode = False  # one name that is no UTF-7 would end the whole list
+            try:
+                return client.list_folders()  # type: ignore[no-any-return]
+            finally:
+                client.folder_encode = True
+
         listed = []
-        for flags, delimiter, name in found:
-            text = name if isinstance(name, str) else name.decode("ascii", "replace") if name else ""
-            if text and not any(ord(c) < 32 for c in text):
+        for flags, delimiter, name in await self._call(work, "listing mailboxes"):
+            text = mailbox_name(name)
+            if text is not None:
                 attributes = frozenset(f.decode("ascii", "replace").lower() for f in flags)
                 listed.append(Listed(text, attributes, (delimiter or b"").decode("ascii", "replace")))
         return listed

@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from agentmail.mailsync import Leases, MailSync, Pace, watch
 from agentmail.store import Filed
 from agentmail.testing import FaultProxy
 
-from .conftest import World, ids
+from .conftest import World, ids, mail
+from .liar import CLOSE, Liar
 
 SECONDS = 15.0
 
@@ -156,3 +159,49 @@ async def test_waiting_ends_with_news_or_with_its_time(world: World) -> None:
     assert 1 == len(await sync.poll())
     world.deliver(2)
     assert await sync.wait(SECONDS), "what came before the wait is news too"
+
+
+@pytest.mark.parametrize("ends", [b"* BYE idle for too long\r\n" + CLOSE, CLOSE])
+async def test_s18_the_end_of_a_connection_in_idle_is_seen_at_once_and_costs_nothing(world: World, ends: bytes) -> None:
+    """The server hangs up on every IDLE: each time one pause, one new connection, and no spinning in between."""
+    async with Liar({1: mail(1)}) as liar:
+        liar.lies["IDLE"] = lambda s, tag, rest: b"+ idling\r\n" + ends
+        pauses: list[float] = []
+        enough = asyncio.Event()
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 5:
+                enough.set()
+                await asyncio.Event().wait()
+
+        heard = Heard()
+        async with watching(world.sync(liar.account(), mailboxes=("inbox",)), heard, pace=Pace(sleep=sleep)):
+            async with asyncio.timeout(SECONDS):
+                await enough.wait()
+        assert 1 == len(heard.filed)
+        assert 5 == liar.connections == len([c for c in liar.heard if c == "IDLE"])
+        assert all(seconds >= 1.0 for seconds in pauses)
+
+
+@pytest.mark.parametrize("answer", ["NO not now", "BAD unknown command", "not offered"])
+async def test_s19_a_server_that_refuses_idle_is_polled(world: World, answer: str) -> None:
+    offered = "IMAP4rev1" if answer == "not offered" else "IMAP4rev1 IDLE"
+    async with Liar({1: mail(1)}, capabilities=offered) as liar:
+        liar.lies["IDLE"] = lambda s, tag, rest: f"{tag} {answer}\r\n".encode()
+        pauses: list[float] = []
+
+        async def sleep(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) < 4:
+                liar.add(1 + len(pauses), mail(1 + len(pauses)))
+            if len(pauses) > 4:
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+
+        heard = Heard()
+        async with watching(world.sync(liar.account(), mailboxes=("inbox",)), heard, pace=Pace(sleep=sleep)):
+            await heard.until(4)
+        assert 1 == liar.connections
+        assert {20.0, 10.0} >= set(pauses)
+    assert ids(1, 2, 3, 4) == await world.stored()

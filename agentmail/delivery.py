@@ -26,12 +26,13 @@ from .message.models import Envelope
 from .recovery import Recovery
 from .sent import Sent, shown
 from .smtp import BeforeBody, Outcome, assigned_id
-from .store import submissions, tallies
+from .store import attempts, submissions, tallies
+from .store.attempts import Result
 from .store.changes import Changes
 from .store.database import Tx, database_now
 from .store.events import append_events
 from .store.reading import number
-from .store.submissions import Result, Submission
+from .store.submissions import Submission
 from .store.together import Together
 from .supervision import event, noted
 from .verdicts import Stop, judge, later, no_server
@@ -178,7 +179,7 @@ class Delivery(Recovery):
             stopped = await self._stopped(tx, now)
             if stopped is not None:
                 return [], stopped
-            return await submissions.claim(tx, self.account.key, now=now, lease=self._lease, limit=limit, ids=ids), None
+            return await attempts.claim(tx, self.account.key, now=now, lease=self._lease, limit=limit, ids=ids), None
 
         return await self.store.db.run(work)
 
@@ -206,9 +207,9 @@ class Delivery(Recovery):
         try:
             async with asyncio.TaskGroup() as tasks:
                 renewal = tasks.create_task(self._renew(holds))
-                async with asyncio.TaskGroup() as attempts:
+                async with asyncio.TaskGroup() as tries:
                     for hold in holds:
-                        attempts.create_task(self._attempt(hold, bodies[hold.row.id]))
+                        tries.create_task(self._attempt(hold, bodies[hold.row.id]))
                 renewal.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from group
@@ -223,7 +224,7 @@ class Delivery(Recovery):
 
             async def work(tx: Tx) -> set[int]:
                 until = await database_now(tx) + self._lease
-                return await submissions.renew(tx, [(h.row.id, h.row.epoch) for h in holds], until=until)
+                return await attempts.renew(tx, [(h.row.id, h.row.epoch) for h in holds], until=until)
 
             try:
                 held = await self.store.db.run(work)
@@ -272,10 +273,10 @@ class Delivery(Recovery):
         async def work(tx: Tx) -> list[bool]:
             now = await database_now(tx)
             marks = [(i.row.id, i.row.epoch) for i in items if i.result is None]
-            alive = await submissions.mark(tx, marks, now=now, until=now + self._lease) if marks else set()
+            alive = await attempts.mark(tx, marks, now=now, until=now + self._lease) if marks else set()
             ends = [(i, self._at(i.result, now)) for i in items if i.result is not None]
             if ends:
-                await submissions.settle(tx, [result for _, result in ends])
+                await attempts.settle(tx, [result for _, result in ends])
                 events: list[dict[str, Any]] = []
                 for item, result in ends:
                     events += await self._after(tx, item.row, result, item.stop, now)

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from .errors import AuthenticationFailed, ServerError, Throttled
 from .smtp import Outcome
-from .store.submissions import RecipientState, Result, Submission
+from .store.attempts import Result
+from .store.submissions import RecipientState, Submission
 
 BACKOFF = (300.0, 600.0, 1200.0, 2400.0, 4000.0)
 """Seconds until the next attempt after a 4xx. The first is long enough for greylisting (RFC 6647 5)."""

@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Double, event, literal_column, make_url, select
+from sqlalchemy import ColumnElement, Double, event, literal_column, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -282,7 +282,7 @@ async def database_now(tx: Tx) -> float:
     now = virtual_now(tx)
     if now is not None:
         return now
-    return float((await tx.execute(select(clock_sql(tx.dialect.name)))).scalar_one())
+    return float((await tx.exec_driver_sql(_NOW[tx.dialect.name])).scalar_one())
 
 
 def virtual_now(tx: Tx) -> float | None:
@@ -295,6 +295,11 @@ def clock_sql(dialect: str) -> ColumnElement[float]:
     """The database's clock as an expression, which saves asking first. It stands still during a statement, or an index
     could not be compared with it.
     """
-    if dialect == "sqlite":
-        return literal_column("((julianday('now') - 2440587.5) * 86400.0)", Double)
-    return literal_column("CAST(extract(epoch FROM statement_timestamp()) AS double precision)", Double)
+    return literal_column(_CLOCKS[dialect], Double)
+
+
+_CLOCKS = {
+    "sqlite": "((julianday('now') - 2440587.5) * 86400.0)",
+    "postgresql": "CAST(extract(epoch FROM statement_timestamp()) AS double precision)",
+}
+_NOW = {dialect: f"SELECT {clock}" for dialect, clock in _CLOCKS.items()}

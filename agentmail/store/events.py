@@ -24,4 +24,8 @@ async def append_events(tx: Tx, events: list[dict[str, Any]]) -> None:
     """Write many events at once; the keys are the columns of `EVENT`, `at` may be None for now."""
     if events:
         now = time.time()
-        await tx.execute(insert(EVENT), [{**e, "at": now if e.get("at") is None else e["at"]} for e in events])
+        await tx.execute(_INSERT, [{**e, "at": now if e.get("at") is None else e["at"]} for e in events])
+
+
+_INSERT = insert(EVENT)
+"""Built once: it is written for every mail."""

@@ -7,10 +7,10 @@ Every function takes the caller's transaction.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Text, and_, bindparam, case, func, insert, or_, select, text, tuple_, update
+from sqlalchemy import and_, case, func, insert, or_, select, text, update
 
 from ..errors import NotFound
 from .database import Tx
@@ -19,7 +19,6 @@ from .tables.outbox import BODY, RECIPIENT, SUBMISSION
 from .tables.threads import ALIAS, LOCATION, MESSAGE
 
 S, R = SUBMISSION.c, RECIPIENT.c
-_COLUMNS = [column for column in SUBMISSION.c if column.name != "digest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +72,6 @@ class Submission:
     def pending(self) -> tuple[str, ...]:
         """Whom the server has not taken yet, and may."""
         return tuple(r.address for r in self.recipients if r.state == "pending")
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What an attempt came to, for one row that this worker holds."""
-
-    id: int
-    epoch: int
-    state: str
-    code: int | None = None
-    error: str = ""
-    reply: str = ""
-    next_at: float | None = None
-    sent_at: float | None = None
-    recipients: Mapping[str, RecipientState] = field(default_factory=dict)
-    whole: bool = False
-    """Every recipient was taken."""
 
 
 async def hold(tx: Tx, *names: str) -> None:
@@ -184,94 +166,7 @@ async def digest_of(tx: Tx, id_: int) -> str:
     return str((await tx.execute(select(S.digest).where(S.id == id_))).scalar_one())
 
 
-# -- the worker's writes ----------------------------------------------------------------------------------------------
-
-
-async def claim(
-    tx: Tx, account: str, *, now: float, lease: float, limit: int, ids: Collection[int] = ()
-) -> list[Submission]:
-    """queued -> sending, for rows that are due; each is this caller's until the lease ends. The longest due first.
-
-    `attempts` counts before anything is dialled, so that a message that kills its worker is not tried for ever.
-    """
-    due = select(S.id).where(S.account == account, S.state == "queued", S.next_at <= now)
-    if ids:
-        due = due.where(S.id.in_(sorted(ids)))
-    due = due.order_by(S.next_at, S.id).limit(limit).with_for_update(skip_locked=True)
-    taken = await tx.execute(
-        update(SUBMISSION)
-        .where(S.id.in_(due.scalar_subquery()), S.state == "queued")
-        .values(state="sending", epoch=S.epoch + 1, attempts=S.attempts + 1, next_at=now + lease, marker_at=None)
-        .returning(S.id)
-    )
-    return await read(tx, [int(i) for i in taken.scalars()])
-
-
-async def renew(tx: Tx, held: Iterable[tuple[int, int]], *, until: float) -> set[int]:
-    """Move the end of the leases; which of them are still held."""
-    return await _held(tx, held, next_at=until)
-
-
-async def mark(tx: Tx, held: Iterable[tuple[int, int]], *, now: float, until: float) -> set[int]:
-    """The bodies are about to go. Which of them may: a row that is missing was taken over."""
-    return await _held(tx, held, S.next_at > now, marker_at=now, next_at=until)
-
-
-async def _held(tx: Tx, held: Iterable[tuple[int, int]], *more: Any, **values: Any) -> set[int]:
-    pairs = sorted(held)
-    done = await tx.execute(
-        update(SUBMISSION)
-        .where(tuple_(S.id, S.epoch).in_(pairs), S.state == "sending", *more)
-        .values(**values)
-        .returning(S.id)
-    )
-    return {int(i) for i in done.scalars()}
-
-
-_STATE = bindparam("b_state", type_=Text)
-_SETTLE = (
-    update(SUBMISSION)
-    .where(
-        S.id == bindparam("b_id"),
-        # A reply of 250 is knowledge, and outlives the lease: it keeps others from sending the mail again.
-        or_(
-            and_(S.state == "sending", S.epoch == bindparam("b_epoch")),
-            and_(_STATE == "sent", or_(S.state == "unknown", S.state == "queued")),
-        ),
-    )
-    .values(
-        state=_STATE, code=bindparam("b_code"), error=bindparam("b_error"), reply=bindparam("b_reply"),
-        next_at=bindparam("b_next_at"), sent_at=bindparam("b_sent_at"),
-        marker_at=case((_STATE == "queued", None), else_=S.marker_at),
-        # A failed reply leaves room for another one.
-        generation=case((_STATE == "failed", None), else_=S.generation),
-    )
-)  # fmt: skip
-
-
-async def settle(tx: Tx, results: Sequence[Result]) -> None:
-    """Write how attempts ended. A row that somebody else took over meanwhile stays theirs."""
-    await tx.execute(
-        _SETTLE,
-        [
-            {f"b_{name}": getattr(r, name)
-             for name in ("id", "epoch", "state", "code", "error", "reply", "next_at", "sent_at")}
-            for r in results
-        ],
-    )  # fmt: skip
-    changed = [
-        {"b_id": r.id, "b_address": s.address, "b_state": s.state, "b_code": s.code, "b_text": s.text}
-        for r in results
-        for s in r.recipients.values()
-        if not r.whole
-    ]
-    if changed:
-        await tx.execute(
-            update(RECIPIENT)
-            .where(R.submission == bindparam("b_id"), R.address == bindparam("b_address"), R.state == "pending")
-            .values(state=bindparam("b_state"), code=bindparam("b_code"), text=bindparam("b_text")),
-            changed,
-        )
+# -- changes ----------------------------------------------------------------------------------------------------------
 
 
 async def change(tx: Tx, id_: int, *, states: Collection[str], epoch: int | None = None, **values: Any) -> bool:
@@ -391,21 +286,17 @@ async def bounce(tx: Tx, id_: int, address: str, *, code: str, text: str) -> boo
 
 
 async def _rows(tx: Tx, which: Any) -> list[Submission]:
-    query = (
-        select(*_COLUMNS, MESSAGE.c.thread).outerjoin(MESSAGE, MESSAGE.c.id == S.message).where(which).order_by(S.id)
-    )
-    rows = (await tx.execute(query)).all()
+    rows = (await tx.execute(_ROWS.where(which))).all()
     people: dict[int, list[RecipientState]] = {}
     # Taken at once, as most mail is: `settle` writes the state of the row and leaves its recipients alone.
     taken = {r.id: r.code for r in rows if r.state == "sent"}
     if rows:
-        wanted = select(RECIPIENT).where(R.submission.in_([r.id for r in rows])).order_by(R.submission, R.position)
-        for r in await tx.execute(wanted):
-            state, code = r.state, r.code
-            if state == "pending" and r.submission in taken:
-                state, code = "sent", taken[r.submission]
-            people.setdefault(r.submission, []).append(RecipientState(r.address, state, code, r.text))
-    return [_submission(r._asdict(), people.get(r.id, ())) for r in rows]
+        wanted = _RECIPIENTS.where(R.submission.in_([r.id for r in rows]))
+        for id_, address, state, code, said in await tx.execute(wanted):
+            through = state == "pending" and id_ in taken
+            one = RecipientState(address, "sent" if through else state, taken[id_] if through else code, said)
+            people.setdefault(id_, []).append(one)
+    return [Submission(*r, tuple(people.get(r.id, ()))) for r in rows]  # type: ignore[call-arg] # a Row has no length
 
 
 def _submission(values: Mapping[str, Any], recipients: Iterable[RecipientState]) -> Submission:
@@ -413,3 +304,9 @@ def _submission(values: Mapping[str, Any], recipients: Iterable[RecipientState])
 
 
 _FIELDS = [f.name for f in fields(Submission) if f.name != "recipients"]
+_ROWS = (
+    select(*(MESSAGE.c.thread if name == "thread" else SUBMISSION.c[name] for name in _FIELDS))
+    .outerjoin(MESSAGE, MESSAGE.c.id == S.message)
+    .order_by(S.id)
+)
+_RECIPIENTS = select(R.submission, R.address, R.state, R.code, R.text).order_by(R.submission, R.position)

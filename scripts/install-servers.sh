@@ -7,6 +7,7 @@ missing=""
 [ -x /usr/lib/postfix/sbin/master ] || missing="$missing postfix"
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl" # the tests make their own certificates
+command -v ip >/dev/null 2>&1 || missing="$missing iproute2" # machines of their own, in network namespaces
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
 	echo "installing$missing …" >&2

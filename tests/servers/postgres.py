@@ -26,7 +26,9 @@ def binaries() -> Path | None:
 class Postgres:
     """A running cluster. `AGENTMAIL_TEST_POSTGRES=postgresql://owner@host/postgres` uses one that runs already."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        """`address`: where it listens; any host of its /24 may come in."""
+        self.address = address
         self._names = count(1)
         self._given = os.environ.get("AGENTMAIL_TEST_POSTGRES", "")
         self._process: subprocess.Popen[bytes] | None = None
@@ -54,14 +56,16 @@ class Postgres:
         )  # fmt: skip
         if initdb.wait(60) != 0:
             raise RuntimeError(log.read_text(errors="replace")[-2000:])
+        with Path(f"{d}/data/pg_hba.conf").open("a") as allowed:
+            allowed.write(f"host all all {self.address}/24 trust\n")
         self._port = free_port()
         self._process = spawn(
-            [str(programs / "postgres"), "-D", f"{d}/data", "-h", "127.0.0.1", "-p", str(self._port), "-k", str(d),
+            [str(programs / "postgres"), "-D", f"{d}/data", "-h", self.address, "-p", str(self._port), "-k", str(d),
              *(word for setting in FAST for word in ("-c", setting))], log, user=user, environment=environment,
         )  # fmt: skip
         self._log = log
         end = time.monotonic() + 30
-        ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        ready = [str(programs / "pg_isready"), "-q", "-h", self.address, "-p", str(self._port)]
         while subprocess.run(ready, check=False, capture_output=True).returncode:
             if self._process.poll() is not None or time.monotonic() > end:
                 written = log.read_text(errors="replace")[-2000:]
@@ -78,7 +82,7 @@ class Postgres:
     def url(self, database: str = "postgres") -> str:
         if self._given:
             return self._given.rpartition("/")[0] + "/" + database
-        return f"postgresql://agentmail@127.0.0.1:{self._port}/{database}"
+        return f"postgresql://agentmail@{self.address}:{self._port}/{database}"
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         """Run a statement as the owner of the cluster; what it returns, without decoration."""

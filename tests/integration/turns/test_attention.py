@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 
-from agentmail import Inbox, ThreadStore, errors
+from agentmail import Inbox, ThreadStore, errors, teamwork
 from agentmail.store import Location, claims
 from agentmail.store.arrivals import Arrival
 from agentmail.testing import EmbeddedMail, ManualClock
@@ -186,6 +187,28 @@ async def test_after_an_hour_is_an_hour_by_the_stores_clock(mail: EmbeddedMail, 
         [turn] = await due(inbox)
         async with turn:
             assert turn.reason == "reminder"
+
+
+async def test_a_store_that_is_away_ends_no_inbox(
+    mail: EmbeddedMail, store_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What receives in the background goes on when the store is back."""
+    watched: list[str] = []
+    back = asyncio.Event()
+
+    async def watch(*_: object, **__: object) -> None:
+        watched.append("")
+        if len(watched) == 1:
+            raise ExceptionGroup("of a task group", [errors.StoreUnreachable("the store is away")])
+        back.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(teamwork, "watch", watch)
+    async with on(mail, store_url, clock) as inbox:
+        inbox._attend()
+        while not back.is_set():
+            await clock.advance(1)
+            await asyncio.sleep(0)
 
 
 async def test_history_and_our_own_copies_ask_for_nothing(store_url: str) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from agentmail import Inbox, Policy, ThreadStore, errors
+from agentmail.store import timers
 from agentmail.testing import EmbeddedMail, ManualClock
 
 from .test_attention import on
@@ -85,6 +86,24 @@ async def test_an_answer_that_nobody_has_fetched_yet_is_found_first(
         [turn] = await due(inbox)  # looks for turns, not for mail: it has to look before it sends
         assert [m.message_id for m in turn.new] == ["<2@demo.local>"]
         assert len(await mail.messages(ANA)) == 1
+
+
+async def test_an_answer_that_is_filed_while_it_is_being_sent_stops_it(
+    mail: EmbeddedMail, store_url: str, clock: ManualClock
+) -> None:
+    """Between the look and the transaction that sends: the answer's filing has deleted the row."""
+    async with on(mail, store_url, clock) as inbox:
+        _, message_id = await asked(mail, inbox)
+        await clock.advance(3 * DAY)
+        async with inbox.store.reading() as tx:
+            [one] = await timers.due_follow_ups(tx, account=AGENT)
+        last = await inbox.message(message_id)
+        ours = {"html": None, "reply_all": True, "cc": (), "attachments": (), "quote": False}
+        outgoing = await inbox._compose_reply(last, one.text, **ours)  # type: ignore[arg-type]
+        await mail.deliver(AGENT, letter(2, answers=message_id))
+        await inbox._sync.poll()
+        assert await inbox.store.db.run(lambda tx: inbox._send(tx, one, last, outgoing)) is None
+        assert await inbox.outbox("queued") == []
 
 
 async def test_what_a_person_sends_by_hand_takes_its_place(

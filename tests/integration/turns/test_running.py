@@ -1,0 +1,230 @@
+"""The loop of `run`: what it claims ahead, what it gives back, and what a claim costs in a large store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from agentmail import Inbox, ThreadStore, Turn, parse, running, teamwork
+from agentmail.errors import StaleTurn
+from agentmail.store import Location, changes, claims
+from agentmail.store.arrivals import Arrival
+from agentmail.store.changes import Changes
+from agentmail.store.together import Together
+
+from .crew import ACCOUNT, OPEN
+from .test_crew import US, fill, letter
+
+LEASE = timedelta(minutes=5)
+
+
+async def counts(store: ThreadStore) -> dict[str, int]:
+    async with store.reading() as tx:
+        return await claims.counts(tx, US)
+
+
+async def test_long_turns_claim_nothing_ahead(store_url: str) -> None:
+    """A model takes its time: then a process holds as many threads as it has hands."""
+    held: list[int] = []
+    async with ThreadStore(store_url) as store, Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:
+        await fill(store, 12)
+
+        async def handler(turn: Turn) -> None:
+            held.append((await counts(store))["claimed"])
+
+        await inbox.run(handler, concurrency=3, wait=False)
+        assert len(held) == 12
+        assert held[0] == 3
+
+
+async def test_what_was_claimed_ahead_is_given_back_when_turns_become_long(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "PATIENCE", 0.0)
+    gate, begun = asyncio.Event(), asyncio.Event()
+    async with ThreadStore(store_url) as store, Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:
+        await fill(store, 10)
+
+        async def handler(turn: Turn) -> None:
+            begun.set()
+            await gate.wait()
+
+        shift = running.Shift(
+            handler, take=lambda hands: inbox._next_turns("crew", LEASE, limit=hands), until_due=never, hands=2,
+            sleep=asyncio.sleep,
+        )  # fmt: skip
+        shift._took = 0.001  # the last turns were short
+        working = asyncio.create_task(shift.work_off())
+        await begun.wait()
+        while (await counts(store))["claimed"] > 2:  # all ten were claimed; eight go back
+            await asyncio.sleep(0.01)
+        async with store.reading() as tx:
+            attempts = (await tx.execute(text("SELECT DISTINCT attempt FROM work WHERE state = 'ready'"))).scalars()
+            assert set(attempts) == {0}  # it counts as no attempt
+        gate.set()
+        await working
+        assert await counts(store) == {}
+
+
+async def never() -> float:
+    return 3600.0
+
+
+async def test_a_turn_that_was_lost_is_no_obstacle_to_those_that_end_with_it(store_url: str) -> None:
+    async with ThreadStore(store_url) as store, Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:
+        await fill(store, 3)
+        first, second, third = await inbox._next_turns("crew", LEASE, limit=3)
+        await store.db.run(lambda tx: tx.execute(text("UPDATE work SET epoch = epoch + 1 WHERE thread = 2")))
+        ends = await asyncio.gather(
+            *(store.finish_turn(turn._claim) for turn in (first, second, third)), return_exceptions=True
+        )
+        assert [type(end) for end in ends] == [type(None), StaleTurn, type(None)]
+        assert await counts(store) == {"claimed": 1}
+
+
+async def test_writes_that_come_meanwhile_share_the_next_one() -> None:
+    batches: list[list[int]] = []
+    gate = asyncio.Event()
+
+    async def write(items: Sequence[int]) -> list[int]:
+        batches.append(list(items))
+        await gate.wait()
+        if items == [2]:
+            raise OSError("once")
+        return [10 * i for i in items]
+
+    together = Together(write)
+    first = asyncio.create_task(together(1))
+    while not batches:
+        await asyncio.sleep(0)
+    later = [asyncio.create_task(together(i)) for i in (2, 3, 4)]
+    await asyncio.sleep(0)
+    later[0].cancel()  # whose turn it would be to write next
+    gate.set()
+    assert await first == 10
+    assert [await t for t in later[1:]] == [30, 40]
+    assert batches == [[1], [3, 4]]
+    with pytest.raises(OSError, match="once"):
+        await together(2)
+    assert await together(5) == 50  # a write that failed leaves nobody behind
+
+
+async def test_what_a_claim_reads_does_not_grow_with_the_store(store_url: str) -> None:
+    """By the plan, and not by a clock: no table is read from end to end."""
+    async with ThreadStore(store_url) as store, Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:
+        await fill(store, 4)
+        await idle(store, 3_000)
+        run: list[tuple[str, Any]] = []
+
+        @event.listens_for(store.db.engine.sync_engine, "before_cursor_execute")
+        def _keep(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+            run.append((statement, parameters))
+
+        turns = await inbox._next_turns("crew", LEASE, limit=2)
+        assert len(turns) == 2
+        for turn in turns:
+            await store.finish_turn(turn._claim)
+        await inbox._until_due("crew")
+        assert len(run) < 25
+        event.remove(store.db.engine.sync_engine, "before_cursor_execute", _keep)
+        for statement, parameters in run:
+            if not statement.lstrip().upper().startswith(("SELECT", "UPDATE", "WITH")) or "FROM" not in statement:
+                continue
+            plan = await explained(store, statement, parameters)
+            for table in ("work", "thread", "message"):
+                assert f"SCAN {table}" not in plan, f"{statement}\n{plan}"
+                assert f"Seq Scan on {table} " not in plan, f"{statement}\n{plan}"
+
+
+async def explained(store: ThreadStore, statement: str, parameters: Any) -> str:
+    async with store.reading() as tx:
+        prefix = "EXPLAIN QUERY PLAN " if store.db.sqlite else "EXPLAIN "
+        found = await tx.exec_driver_sql(prefix + statement, parameters)
+        return "\n".join(str(row[-1]) for row in found)
+
+
+async def idle(store: ThreadStore, threads: int) -> None:
+    """Threads that want nothing, each with a message."""
+    for start in range(0, threads, 500):
+        raws = [letter(10_000 + n) for n in range(start, start + 500)]
+        arrivals = [
+            Arrival(parse(raw), raw, Location("Old", 1, start + i + 1), fresh=False) for i, raw in enumerate(raws)
+        ]
+        batch = store.prepare(arrivals, account=US)
+        await store.db.run(lambda tx, batch=batch: store.file_batch(tx, batch, account=US))  # type: ignore[misc]
+    wanting = text(
+        "INSERT INTO work (thread, account, agent, state, reason, note, next_at, attempt, epoch, newest, seen, done, "
+        "round, woken, error) SELECT id, account, 'crew', 'idle', 'message', '', 0, 0, 1, 1, 1, 1, 1, 0, '' "
+        "FROM thread WHERE id NOT IN (SELECT thread FROM work)"
+    )
+    await store.db.run(lambda tx: tx.execute(wanting))
+    await store.db.maintain("ANALYZE")
+
+
+async def test_ten_thousand_waits_are_one_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = 0
+
+    class Counted(Changes):
+        async def __aenter__(self) -> Changes:
+            nonlocal opened
+            opened += 1
+            return await super().__aenter__()
+
+    async def nothing(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(teamwork, "Changes", Counted)
+    monkeypatch.setattr(teamwork, "watch", nothing)
+    async with (
+        ThreadStore(f"sqlite:///{tmp_path / 'store.db'}") as store,
+        Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox,
+    ):
+        await fill(store, 1)
+        sent = await inbox.reply(await inbox.message("<q0@customer.example>"), "What do you mean?")
+        looked = 0
+        asked: Callable[..., Awaitable[Any]] = inbox._answer_to
+
+        async def counted(*given: Any, **more: Any) -> Any:
+            nonlocal looked
+            looked += 1
+            return await asked(*given, **more) if looked % 1_000 == 0 else None
+
+        monkeypatch.setattr(inbox, "_answer_to", counted)
+        message = await inbox.message(sent.message_id)
+        monkeypatch.setattr(store, "message", lambda *_, **__: done(message))
+        waits = [asyncio.create_task(inbox.wait_for_reply(sent.message_id)) for _ in range(10_000)]
+        while looked < 10_000:
+            await asyncio.sleep(0.01)
+        assert opened <= 2  # one for all of them, whoever else listens
+        tasks = asyncio.all_tasks() - set(waits)
+        assert len(tasks) < 20
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+        assert not inbox._waiters
+
+
+async def done(value: Any) -> Any:
+    return value
+
+
+async def test_changes_are_told_with_and_without_the_kernels_help(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with ThreadStore(f"sqlite:///{tmp_path / 'store.db'}") as store:
+        for help_ in (True, False):
+            if not help_:
+                monkeypatch.setattr(changes, "watch", lambda *_: None)
+            async with Changes(store.db) as listening:
+                assert not await listening.wait(0.05)
+                waiting = asyncio.create_task(listening.wait(60))
+                await asyncio.sleep(0)
+                await store.register(f"somebody{help_}@our.example")
+                assert await waiting
+                assert not await listening.wait(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -47,6 +48,9 @@ def import_(
 
                 return await import_archive(thread_store, paths, account=account, progress=progress, unreadable=problem)
 
+    # This process does nothing else, and an import leaves no cycles behind: looking for them took a twentieth of it.
+    gc.freeze()
+    gc.set_threshold(100_000)
     totals = run(work)
     if as_json:
         sys.stdout.write(json.dumps(totals.as_json()) + "\n")

@@ -110,7 +110,9 @@ async def _mentioned_by_others(tx: Tx, row: Any) -> bool:
 
 
 async def _rejected(tx: Tx, row: Any) -> list[Rejected]:
-    query = select(APART.c.target, APART.c.key, APART.c.atom).where(APART.c.claimant == row.cluster)
+    query = select(APART.c.target, APART.c.key, APART.c.atom).where(
+        APART.c.claimant == row.cluster, APART.c.target != APART.c.claimant  # else: an id that a crowd holds
+    )
     missing: dict[tuple[int, str], set[str]] = {}
     for target, key, atom in await tx.execute(query.order_by(APART.c.id).limit(1_000)):
         missing.setdefault((target, key), set()).add(atom)

@@ -8,7 +8,7 @@ threads. PostgreSQL locks rows: first ids, then threads, each sorted. SQLite's B
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import bindparam, case, delete, func, or_, select, text, update
@@ -33,6 +33,9 @@ from .tables.threads import (
     RAW,
     THREAD,
 )
+
+CROWD = 32
+"""Threads that hold one id and are kept apart: above it the store remembers them one by one and not in pairs."""
 
 _DUPLICATE = Why(rule="duplicate", confidence="certain", note="this store has it already")
 _NEW = Why(rule="new", confidence="certain")
@@ -354,19 +357,48 @@ class Filing(Gathering):
         """Remember who was kept out of where, and who would have to become known to let them in."""
         if not self.account:
             return
-        links: dict[tuple[int, str, int, str], None] = {}
+        rows: dict[tuple[int, str, int, str], None] = {}
+        refused: dict[str, list[Link]] = {}
         for link in self.board.kept_apart(sorted(changed)):
-            named: Link = link._replace(
-                claimant=thread_ids.get(link.claimant, link.claimant), target=thread_ids.get(link.target, link.target)
-            )
-            self.refused.append(named)
-            for atom in named.missing:
-                links[named.target, atom, named.claimant, named.key] = None
+            refused.setdefault(link.key, []).append(link)
         mine = sorted(root for root in self.board.touched if root > 0)
         for some in chunks(sorted(changed)) if mine else ():
             stale = or_(APART.c.claimant.in_(mine), APART.c.target.in_(mine))
             await self.tx.execute(delete(APART).where(APART.c.account == self.account, APART.c.key.in_(some), stale))
-        await _APART.rows(self.tx, [(self.account, *link) for link in links])
+        for key, links in refused.items():
+            voices = self.board.voices(key)
+            if len(voices) > CROWD:
+                wishes = await self._wishes(key, voices, {link.claimant for link in links})
+            else:
+                wishes = [(link.target, atom, link.claimant) for link in links for atom in link.missing]
+            for target, atom, claimant in wishes:
+                rows[thread_ids.get(target, target), atom, thread_ids.get(claimant, claimant), key] = None
+            self.refused += (
+                link._replace(
+                    claimant=thread_ids.get(link.claimant, link.claimant),
+                    target=thread_ids.get(link.target, link.target),
+                )
+                for link in links
+            )
+        await _APART.rows(self.tx, [(self.account, *row) for row in rows])
+
+    async def _wishes(
+        self, key: str, voices: Mapping[int, Collection[str]], refused: Collection[int]
+    ) -> list[tuple[int, str, int]]:
+        """What to remember of an id that many hold: not each pair, which would be their number squared, but for each
+        thread once what could let it in anywhere, with itself as the target. `""` says that it holds the id at all.
+        """
+        query = select(APART.c.claimant, func.max(APART.c.atom)).where(
+            APART.c.account == self.account, APART.c.key == key, APART.c.target == APART.c.claimant
+        )
+        written = {row[0]: row[1] for row in await self.tx.execute(query.group_by(APART.c.claimant))}
+        wishes = []
+        for root, atoms in voices.items():
+            if root not in written:
+                wishes.append((root, "", root))
+            if root in refused and not written.get(root):
+                wishes += [(root, atom, root) for atom in sorted(atoms)]
+        return wishes
 
     async def _locate(self, messages: Sequence[tuple[int, int]]) -> None:
         """Remember where each arrival lies."""

@@ -200,11 +200,21 @@ class Gathering:
             if not joined and not learnt:
                 break
             news = sorted({name for atoms in learnt.values() for atom in atoms for name in (atom, atom.lstrip("~"))})
+            here = APART.alias()  # what a thread that learnt somebody holds together with many others
+            beside = select(here.c.key).where(
+                here.c.account == self.account, here.c.claimant.in_(sorted(learnt)), here.c.target == here.c.claimant
+            )
             query = select(APART.c.key).where(
                 APART.c.account == self.account,
                 or_(
                     APART.c.target.in_(joined), APART.c.claimant.in_(joined),
-                    and_(APART.c.target.in_(sorted(learnt)), APART.c.atom.in_(news[:_CHUNK * 5])),
+                    and_(
+                        APART.c.atom.in_(news[:_CHUNK * 5]),
+                        or_(
+                            APART.c.target.in_(sorted(learnt)),
+                            and_(APART.c.target == APART.c.claimant, APART.c.key.in_(beside)),
+                        ),
+                    ),
                 ),
             )  # fmt: skip
             keys = {key for (key,) in await self.tx.execute(query)} - seen

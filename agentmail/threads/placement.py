@@ -27,7 +27,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import combinations, product
+from itertools import product
 from typing import Literal, NamedTuple
 
 from ..message.identifiers import find_ids, normalise
@@ -424,15 +424,27 @@ class Board:
         """Every claim of or on a touched thread by one of `keys` that was refused, and what would let it in."""
         for key in keys:
             groups = self._groups(key)
-            for a, b in combinations(groups, 2):
-                if a not in self.touched and b not in self.touched:
-                    continue
+            place = {root: i for i, root in enumerate(groups)}
+            touched = [root for root in groups if root in self.touched]
+            for a, b in product(touched, groups):
+                if a == b or (b in self.touched and place[b] < place[a]):
+                    continue  # each pair once
                 owned = any(role == "own" for role, _ in (*groups[a], *groups[b]))
                 for x, y in product(groups[a], groups[b]):
                     if owned and x[0] != "own" and y[0] != "own":
                         continue  # they could not do by a ghost what its owner refuses
                     for link in self._refusals(x, a, y, b) or ():
                         yield link._replace(key=key)
+
+
+    def voices(self, key: str) -> dict[int, frozenset[str]]:
+        """The threads that hold an id, and the atoms that could speak for each of them where it is not believed."""
+        return {
+            root: frozenset(
+                atom for _, voucher in ways if voucher != EVERYWHERE for atom in _atoms(voucher) or (_NOBODY,)
+            )
+            for root, ways in self._groups(key).items()
+        }
 
 
 def group(facts: Sequence[Facts], *, own: Collection[str] = ()) -> list[list[int]]:

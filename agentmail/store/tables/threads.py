@@ -214,7 +214,10 @@ class PersonRow(SQLModel, table=True):
 
 
 class ApartRow(SQLModel, table=True):
-    """A thread that was kept out of another one, and what would let it in: `atom` becoming known there."""
+    """A thread that was kept out of another one, and what would let it in: `atom` becoming known there.
+
+    Where many hold one id a thread is its own target: that stands for all the others (`filing.CROWD`).
+    """
 
     __tablename__: ClassVar[str] = "apart"
     __table_args__ = (

@@ -10,17 +10,20 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
-from agentmail.store import ThreadStore
+from agentmail.store import ThreadStore, filing
+from agentmail.store.tables.threads import APART
 
-from ...unit.threads.worlds import US, World, world
+from ...unit.threads.worlds import US, World, message, world
 from .orders import Outcome, file_world, outcome
 
 ROOT = Path(__file__).parents[3]
 
 
-async def test_any_order_and_any_batches(store: ThreadStore) -> None:
-    for seed in range(7):
+@pytest.mark.parametrize("seeds", [range(4), pytest.param(range(4, 30), marks=pytest.mark.soak)], ids=["few", "many"])
+async def test_any_order_and_any_batches(store: ThreadStore, seeds: range) -> None:
+    for seed in seeds:
         made = world(seed, 14)
         outcomes = []
         for n in range(4):
@@ -30,6 +33,38 @@ async def test_any_order_and_any_batches(store: ThreadStore) -> None:
             await file_world(store, made, random.Random(1_000 * seed + n) if n else None, account=account)
             outcomes.append(await outcome(store, account))
         assert [outcomes[0]] * 4 == outcomes
+
+
+async def test_any_order_in_a_crowd(store: ThreadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids that many strangers hold are remembered another way: here all are, and nothing else differs."""
+    made = world(11, 14)
+    outcomes = []
+    for n, crowd in enumerate((1_000, 0, 0, 2)):
+        monkeypatch.setattr(filing, "CROWD", crowd)
+        account = f"crowd{n}@our.example"
+        await store.register(account, [US])
+        await file_world(store, made, random.Random(n) if n else None, account=account)
+        outcomes.append(await outcome(store, account))
+    assert [outcomes[0]] * 4 == outcomes
+
+
+async def test_strangers_at_one_id_cost_rows_in_proportion(store: ThreadStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many strangers names the same id that nobody has seen: once they were all written down in pairs."""
+    monkeypatch.setattr(filing, "CROWD", 4)
+    await store.register(US)
+    rows = []
+    for n in range(24):
+        stranger = message(f"s{n}", f"eve{n}@evil{n}.example", answers=["ghost"], day=n / 100)
+        assert (await store.file(stranger, account=US)).new
+        async with store.reading() as tx:
+            rows.append((await tx.execute(select(func.count()).select_from(APART))).scalar_one())
+    assert rows[23] - rows[15] == rows[15] - rows[7] < 8 * 8
+    assert len(await store.threads(account=US, limit=100)) == 24
+    # Two of them write to each other: these belong together, and nobody else does.
+    await store.file(message("to", "eve3@evil3.example", ["eve20@evil20.example"], answers=["s3"], day=2), account=US)
+    assert sorted(t.count for t in await store.threads(account=US, limit=100)) == [1] * 23 + [2]
+    await store.file(message("fro", "eve20@evil20.example", ["eve3@evil3.example"], answers=["s20"], day=3), account=US)
+    assert sorted(t.count for t in await store.threads(account=US, limit=100)) == [1] * 22 + [4]
 
 
 async def test_any_order_of_an_archive(store: ThreadStore) -> None:

@@ -205,7 +205,9 @@ def show(
                 for note in found.notes:
                     out.print(Text(note_line(note)), soft_wrap=True)
                 for message in found.messages:
-                    show_message(message, title=f"{message.id}{' →' if message.outgoing else ''}", full=quoted)
+                    not_sent = found.unsent.get(str(message.id))
+                    mark = f" → not sent, {not_sent}" if not_sent else " →" if message.outgoing else ""
+                    show_message(message, title=f"{message.id}{mark}", full=quoted)
             else:
                 message = await thread_store.message(thread)
                 if as_json:

@@ -16,6 +16,7 @@ from ..threads.tree import moment, parents, rank
 from .database import Tx, database_now
 from .tables.threads import ALIAS, APART, ATTACHMENT, MESSAGE, PERSON, RAW, THREAD
 from .tables.turns import ACTIVE, WorkRow
+from .unsent import unsent
 
 _WORK = WorkRow.__table__  # type: ignore[attr-defined]
 _KINDS = {"t": "thread", "m": "message", "a": "attachment", "o": "submission"}
@@ -65,10 +66,12 @@ async def threads_of(tx: Tx, threads: Sequence[int]) -> dict[int, Thread]:
     found = await _messages_by_thread(tx, wanted)
     claimed = await _claimed_by_thread(tx, found)
     attention = await _attention(tx, wanted)
+    waiting = await unsent(tx, wanted)
     return {
         row.id: _thread(
             row, people.get(row.id, ()), count=len(found[row.id][0]), messages=found[row.id][0],
-            parents=found[row.id][1], claimed_parent=claimed.get(row.id), **attention.get(row.id, {}),
+            parents=found[row.id][1], claimed_parent=claimed.get(row.id), unsent=waiting.get(row.id, {}),
+            **attention.get(row.id, {}),
         )
         for row in rows
     }  # fmt: skip

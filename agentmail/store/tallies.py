@@ -41,7 +41,10 @@ async def counts(tx: Tx, account: str, thread: int | None, recipients: Collectio
         in_thread = (int(row[0]), int(row[1]))
         newest = select(func.max(MESSAGE.c.id)).where(MESSAGE.c.thread == thread, ~MESSAGE.c.outgoing).scalar_subquery()
         query = select(func.count()).where(
-            MESSAGE.c.thread == thread, MESSAGE.c.outgoing, MESSAGE.c.id > func.coalesce(newest, 0)
+            MESSAGE.c.thread == thread,
+            MESSAGE.c.outgoing,
+            MESSAGE.c.id > func.coalesce(newest, 0),
+            MESSAGE.c.id.not_in(select(S.message).where(S.message == MESSAGE.c.id, S.state == "canceled")),
         )
         unanswered = int((await tx.execute(query)).scalar_one())
     people: dict[str, int] = {}

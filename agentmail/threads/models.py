@@ -110,6 +110,9 @@ class Thread(Value):
     """Set when it was kept out of another thread: the Message-ID that its sender, a stranger, claims to answer."""
     messages: tuple[Message, ...] = ()
     """Oldest first. Empty in a page of threads."""
+    unsent: dict[str, str] = Field(default_factory=dict)
+    """Messages of ours that stand here and were not sent (yet): `{"m4": "held", "m7": "canceled: denied by Bo"}`. A
+    message that we wrote and that is not named here has gone out."""
     parents: dict[str, str | None] = Field(default_factory=dict)
     """Message id -> id of the message it answers, or None: `{"m1": None, "m2": "m1"}`."""
 

@@ -591,3 +591,39 @@ async def test_the_id_of_a_rewriter_finds_the_thread(bench: Bench) -> None:
     sent = await bench.box.submit(bench.mail())
     answer = await bench.receive(headers="In-Reply-To: <AM0PR01@AM0PR02.eurprd01.prod.outlook.com>\r\n")
     assert sent.thread == answer.thread
+
+
+async def test_what_was_not_sent_is_marked_in_its_thread(bench: Bench) -> None:
+    """A denied or canceled mail stays where it was written, and nobody shall take it for one that went."""
+    question = await bench.receive()
+    sent = await bench.box.submit(bench.mail("ana@test.local"), kind="reply", answers=question)
+    box = bench.outbox(policy=Policy(send="hold"))
+    held = [
+        await box.submit(bench.mail(reply_to=question.message_id), kind="reply", answers=question, origin="tool")
+        for _ in range(3)
+    ]
+    await box.deny(held[0].id, by="Bo", reason="wrong price")
+    await box.cancel(held[1].id, by="Bo")
+    thread = await bench.store.thread(str(question.thread))
+    assert {
+        held[0].message: "canceled: denied by Bo: wrong price", held[1].message: "canceled: canceled by Bo",
+        held[2].message: "held",
+    } == thread.unsent  # fmt: skip
+    assert sent.message not in thread.unsent
+    await box.approve(held[2].id, by="Bo")
+    await box.deliver(held[2].id)
+    assert held[2].message not in (await bench.store.thread(str(question.thread))).unsent
+
+
+async def test_what_was_denied_waits_for_no_answer(bench: Bench) -> None:
+    question = await bench.receive()
+    box = bench.outbox(policy=Policy(new_recipients="allow"))
+    for _ in range(4):  # max_unanswered is 2
+        one = await box.submit(bench.mail(reply_to=question.message_id), kind="reply", answers=question, origin="tool")
+        assert "sent" != one.state or one.reasons == ()
+        if one.state == "sent":
+            continue
+        await box.deny(one.id, by="Bo")
+    rules = [r for s in await box.list() for r in s.reasons]
+    assert all("max_unanswered" in r for r in rules)
+    assert 2 == len(rules)

@@ -61,6 +61,7 @@ async def test_a_decision_comes_back_to_the_agent_that_asked(
         assert await due(inbox) == []
         assert len(await mail.messages(ANA)) == (decision == "approved")
 
+                assert "NOT SENT, canceled: denied by petra: a quarter, not half" in turn.prompt()
 
 def rsvp(answer: str, method: str = "REPLY", *, message_id: str) -> bytes:
     """What a calendar sends, as Gmail builds it: text and text/calendar side by side."""

@@ -40,7 +40,8 @@ docs: $(STAMP)  ## the pages that are written by the code
 
 fuzz: $(STAMP)
 	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet "atheris>=3,<4"
-	$(BIN)/python -m tests.fuzz.run
+	$(BIN)/python -m tests.fuzz.run --seconds 480
+	$(BIN)/python -m tests.fuzz.run --seconds 120 --target compose
 
 bench: $(STAMP)
 	$(BIN)/python -m bench

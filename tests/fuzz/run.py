@@ -1,6 +1,6 @@
 """`make fuzz`: look for bytes that break a promise, guided by coverage, for ten minutes.
 
-    python -m tests.fuzz.run [--seconds 600]
+    python -m tests.fuzz.run [--seconds 600] [--target parse|compose]
 
 A find is written to `.cache/fuzz/` and printed; it belongs into `tests/corpus/mail/` with what must come out of it.
 """
@@ -16,9 +16,11 @@ FOUND = ROOT / ".cache" / "fuzz"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Fuzz parse() and the answer to what it makes.")
+    parser = argparse.ArgumentParser(description="Fuzz parse(), or parse() of what compose made.")
     parser.add_argument("--seconds", type=int, default=600)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--target", choices=("parse", "compose"), default="parse")
+    chosen = parser.parse_args()
+    seconds = chosen.seconds
     try:
         import atheris
     except ModuleNotFoundError:
@@ -28,9 +30,9 @@ def main() -> None:
     for path in sorted((ROOT / "tests" / "corpus" / "mail").glob("*.eml")):
         (seeds / path.name).write_bytes(path.read_bytes())
     with atheris.instrument_imports(include=["agentmail.message"]):
-        from tests.fuzz.target import check
+        from tests.fuzz.target import check, written
     options = [f"-max_total_time={seconds}", "-timeout=5", "-max_len=8192", f"-artifact_prefix={FOUND}/", str(seeds)]
-    atheris.Setup([sys.argv[0], *options], check)
+    atheris.Setup([sys.argv[0], *options], check if chosen.target == "parse" else written)
     atheris.Fuzz()
 
 

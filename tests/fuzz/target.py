@@ -1,4 +1,4 @@
-"""What must hold for any bytes: `parse`, and an answer to what it made of them."""
+"""What must hold for any bytes: `parse`, an answer to what it made of them, and `parse` of what `compose` made."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 from agentmail.errors import BadInput
 from agentmail.message import compose
-from agentmail.message.models import Message
+from agentmail.message.characters import clean
+from agentmail.message.models import Address, Attachment, Draft, Message
 from agentmail.message.parse import parse
 
 OURS = {
@@ -53,3 +54,31 @@ def answer(message: Message) -> None:
     assert again.message_id == outgoing.message_id
     assert again.in_reply_to == compose.reply_references(message)[0]
     assert again.references == compose.reply_references(message)[1]
+
+
+def written(data: bytes) -> None:
+    """A draft made of the bytes is refused, or reads back as it was meant: `parse(compose(x))`."""
+    subject, name, text, html, title = (*(one.decode("utf-8", "replace") for one in data.split(b"\0")), *[""] * 5)[:5]
+    person = Address(name=name, email="ana@example.org")
+    files = [Attachment(name=title, content_type="application/pdf", content=data)] if title else []
+    draft = Draft(to=(person,), subject=subject, text=text or "x", html=html or None, attachments=tuple(files))
+    try:
+        outgoing = compose.new(draft, sender="me@example.org", now=NOW, token=TOKEN)
+    except BadInput:
+        return
+    assert outgoing.envelope.rcpt_to == ("ana@example.org",)
+    again = parse(outgoing.raw)
+    # A text that somebody typed may hold what looks like a uuencoded file, and characters that nobody sees.
+    assert set(again.defects) <= {"unseen-characters", "uuencoded"}, again.defects
+    assert again.message_id == outgoing.message_id
+    assert [one.email for one in again.to] == ["ana@example.org"]
+    assert _letters(again.subject) == _letters(subject)
+    assert _letters(name).startswith(_letters(again.to[0].name))
+    if clean(text)[0].strip() and "uuencoded" not in again.defects:
+        assert _letters(again.text) == _letters(clean(text)[0])
+    assert [one.content for one in again.attachments if one.content_type == "application/pdf"] == [data] * len(files)
+
+
+def _letters(text: str) -> str:
+    """Without what a header or a line end may change: blanks, quotes, controls."""
+    return "".join(letter for letter in text if letter.isalnum())

@@ -55,7 +55,7 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip in _LOCAL_NAT64 or ip.is_site_local:
             return False
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo is not None else None)
+        inner = ip.ipv4_mapped or ip.sixtofour  # Teredo's 2001::/32 is not global anyhow
         if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFF_FFFF)
         if inner is not None:

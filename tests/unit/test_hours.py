@@ -108,6 +108,14 @@ def test_a_time_that_the_clock_skips_is_the_moment_of_the_skip() -> None:
     assert early.next_open(madrid(2026, 3, 29, 0, 0)) == madrid(2026, 3, 29, 3, 0)
 
 
+def test_of_a_time_that_the_clock_shows_twice_opening_means_the_first_and_closing_the_second() -> None:
+    midnight, noon = madrid(2026, 10, 25, 0, 0), madrid(2026, 10, 25, 12, 0)
+    early = BusinessHours("Europe/Madrid", opens=time(0), closes=time(2, 30), weekdays=range(7))
+    late = BusinessHours("Europe/Madrid", opens=time(2, 30), closes=time(12), weekdays=range(7))
+    assert early.between(midnight, noon) == timedelta(hours=3, minutes=30)
+    assert late.between(midnight, noon) == timedelta(hours=10, minutes=30)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"timezone": "Madrid"}, {"weekdays": ()}, {"weekdays": (7,)}, {"opens": time(9), "closes": time(9)}],

@@ -63,9 +63,9 @@ async def test_a_follow_up_goes_once_at_its_time_whoever_looks(
 
 @pytest.mark.parametrize(("extra", "sent"), [("", 1), (OOO, 2), ("List-Id: <a.demo.local>\r\n", 2)], ids=str)
 async def test_an_answer_cancels_it_and_an_out_of_office_message_does_not(
-    mail: EmbeddedMail, store_url: str, clock: ManualClock, extra: str, sent: int
+    mail: EmbeddedMail, sqlite_url: str, clock: ManualClock, extra: str, sent: int
 ) -> None:
-    async with on(mail, store_url, clock) as inbox:
+    async with on(mail, sqlite_url, clock) as inbox:
         thread, message_id = await asked(mail, inbox)
         await inbox.remind(thread, after=DAY, note="look")
         await mail.deliver(AGENT, letter(2, answers=message_id, extra=extra))

@@ -22,6 +22,11 @@ OTHER = "other@demo.local"
 
 
 @pytest.fixture
+def sqlite_url(tmp_path: object) -> str:
+    return f"sqlite:///{tmp_path}/store.db"
+
+
+@pytest.fixture
 async def mail() -> AsyncIterator[EmbeddedMail]:
     async with EmbeddedMail({AGENT: "demo", ANA: "demo", OTHER: "demo"}) as server:
         yield server
@@ -56,12 +61,12 @@ async def test_a_decision_comes_back_to_the_agent_that_asked(
             assert turn.note in turn.prompt()
             if decision == "denied":
                 assert turn.note.endswith("a quarter, not half")
+                assert "NOT SENT, canceled: denied by petra: a quarter, not half" in turn.prompt()
                 again = await turn.reply("We give you a quarter of it back.")  # a denied answer is none
                 assert again.id != held.id
         assert await due(inbox) == []
         assert len(await mail.messages(ANA)) == (decision == "approved")
 
-                assert "NOT SENT, canceled: denied by petra: a quarter, not half" in turn.prompt()
 
 def rsvp(answer: str, method: str = "REPLY", *, message_id: str) -> bytes:
     """What a calendar sends, as Gmail builds it: text and text/calendar side by side."""
@@ -80,8 +85,8 @@ def rsvp(answer: str, method: str = "REPLY", *, message_id: str) -> bytes:
     return note.as_bytes()
 
 
-async def test_an_answer_to_an_invitation_says_so(mail: EmbeddedMail, store_url: str, clock: ManualClock) -> None:
-    async with on(mail, store_url, clock) as inbox:
+async def test_an_answer_to_an_invitation_says_so(mail: EmbeddedMail, sqlite_url: str, clock: ManualClock) -> None:
+    async with on(mail, sqlite_url, clock) as inbox:
         await mail.deliver(AGENT, letter(1))
         await inbox.sync()
         [turn] = await due(inbox)
@@ -115,9 +120,9 @@ def bounce(of: str) -> bytes:
 
 
 async def test_a_bounce_says_so_and_stops_neither_reminder_nor_agent(
-    mail: EmbeddedMail, store_url: str, clock: ManualClock
+    mail: EmbeddedMail, sqlite_url: str, clock: ManualClock
 ) -> None:
-    async with on(mail, store_url, clock) as inbox:
+    async with on(mail, sqlite_url, clock) as inbox:
         sent = await inbox.send([ANA], "Kick-off", "Would Tuesday suit you?")
         await inbox.remind(str(sent.thread), after=timedelta(days=1))
         await mail.deliver(AGENT, bounce(sent.message_id))

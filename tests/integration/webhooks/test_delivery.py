@@ -26,6 +26,11 @@ OLD, NEW = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_" + "Tm8gc2VjcmV0IGh
 US = "agent@demo.local"
 
 
+@pytest.fixture
+def sqlite_url(tmp_path: object) -> str:
+    return f"sqlite:///{tmp_path}/store.db"
+
+
 def said(status: str, *headers: str) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", *headers, "", ""]).encode()
 
@@ -89,10 +94,10 @@ def verify(secret: str, request: Request) -> None:
         standardwebhooks.Webhook(secret).verify(request.body, request.headers)
 
 
-async def test_what_is_not_taken_is_tried_again_under_the_same_id(store_url: str, clock: ManualClock) -> None:
+async def test_what_is_not_taken_is_tried_again_under_the_same_id(sqlite_url: str, clock: ManualClock) -> None:
     async with (
         Endpoint(said("500 Oops"), said("503 Busy", "Retry-After: 900"), OK) as endpoint,
-        telling(store_url, clock, endpoint) as (store, hooks),
+        telling(sqlite_url, clock, endpoint) as (store, hooks),
     ):
         await happen(store, "a.first", "b.second")
         assert await hooks.deliver_due() == pytest.approx(5.0)
@@ -109,11 +114,11 @@ async def test_what_is_not_taken_is_tried_again_under_the_same_id(store_url: str
         assert list((await hooks.errors()).values()) == [""]
 
 
-async def test_what_the_endpoint_calls_wrong_does_not_block_the_rest(store_url: str, clock: ManualClock) -> None:
+async def test_what_the_endpoint_calls_wrong_does_not_block_the_rest(sqlite_url: str, clock: ManualClock) -> None:
     def picky(request: Request) -> bytes:
         return said("400 Bad") if b"poison" in request.body else OK
 
-    async with Endpoint(picky) as endpoint, telling(store_url, clock, endpoint) as (store, hooks):
+    async with Endpoint(picky) as endpoint, telling(sqlite_url, clock, endpoint) as (store, hooks):
         await happen(store, "poison.event", "good.event")
         for _ in range(WRONG):
             await clock.advance(min(await hooks.deliver_due(), 3600.0) + 1)

@@ -8,8 +8,7 @@ and whatever else a server says goes the way through imaplib.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ _ANNOUNCED = re.compile(rb"\{(\d{1,19})\}\Z")
 class Asked:
     """A UID FETCH: which uids (None: those that the written set finds), and what of them."""
 
-    uids: Sequence[int]
+    uids: tuple[int, ...]
     items: str
     low: int | None = None
     """Everything from this uid on (to `high`, or the end), instead of `uids`."""
@@ -43,6 +42,25 @@ class Asked:
     def command(self) -> bytes:
         which = written(self.uids) if self.low is None else f"{self.low}:{self.high if self.high is not None else '*'}"
         return f"UID FETCH {which} {self.items}".encode("ascii")
+
+
+@dataclass(slots=True)
+class Ahead:
+    """A command that was sent before the one in front of it was answered.
+
+    Dovecot answers what it got in one go before it completes any of it, so answers to this one come during the other.
+    """
+
+    tag: bytes
+    asked: Asked
+    found: dict[int, Fetched] = field(default_factory=dict)
+    completed: bytes | None = None
+    """The rest of its tagged line, when that came early too."""
+    wanted: frozenset[int] | None = field(init=False)
+    """None: whatever the server says."""
+
+    def __post_init__(self) -> None:
+        self.wanted = frozenset(self.asked.uids) if self.asked.low is None else None
 
 
 class Refused(Exception):
@@ -60,22 +78,21 @@ def fetched(wire: Wire, asked: Asked, then: Asked | None = None) -> dict[int, Fe
         Refused: the server said NO.
         IMAP4.error, IMAP4.abort, OSError: as any other command.
     """
-    if wire.ahead is not None and wire.ahead[1] == asked:
-        tag, wire.ahead = wire.ahead[0], None
+    if wire.ahead is not None and wire.ahead.asked == asked:
+        this, wire.ahead = wire.ahead, None
     else:
         wire.settle()
-        tag = _send(wire, asked)
+        this = Ahead(_send(wire, asked), asked)
     if then is not None:
-        wire.ahead = (_send(wire, then), then)
-    return _answer(wire, tag, None if asked.low is not None else frozenset(asked.uids))
+        wire.ahead = Ahead(_send(wire, then), then)
+    _answer(wire, this)
+    return _completed(wire, this)
 
 
-def discard(wire: Wire, tag: bytes) -> None:
+def discard(wire: Wire, unwanted: Ahead) -> None:
     """Read what was asked for in advance and is not wanted any more."""
-    try:
-        _answer(wire, tag, frozenset())
-    except Refused:
-        pass
+    unwanted.wanted = frozenset()
+    _answer(wire, unwanted)
 
 
 def _send(wire: Wire, asked: Asked) -> bytes:
@@ -123,10 +140,10 @@ def _words(flags: bytes) -> tuple[str, ...]:
     return tuple(flags.decode("ascii", "replace").split())
 
 
-def _answer(wire: Wire, tag: bytes, wanted: Collection[int] | None) -> dict[int, Fetched]:
-    found: dict[int, Fetched] = {}
-    stream, mine = wire.stream, tag + b" "
-    while True:
+def _answer(wire: Wire, this: Ahead) -> None:
+    """Read until `this` is completed. What answers the command behind it is kept for that one."""
+    stream, mine = wire.stream, this.tag + b" "
+    while this.completed is None:
         line = stream.readline(LINE + 1)
         if not line.endswith(b"\r\n"):
             raise wire.abort("socket error: EOF" if len(line) <= LINE else f"got more than {LINE} bytes")
@@ -134,50 +151,64 @@ def _answer(wire: Wire, tag: bytes, wanted: Collection[int] | None) -> dict[int,
         one, size = _common(line)
         if one is not None:
             if size is not None:
-                body = wire.read(size)
+                body = _literal(wire, size)
                 tail = stream.readline(LINE + 1)
                 wire.spend(len(tail))
-                if len(body) != size or tail != b")\r\n":
-                    if len(body) != size or not tail.endswith(b"\r\n"):
-                        raise wire.abort("socket error: EOF")
-                    _general(wire, [(line[:-2], body)], tail[:-2], wanted, found)
+                if tail != b")\r\n":
+                    _general(wire, [(line[:-2], body)], tail, this)
                     continue
                 one = Fetched(one.uid, one.size, one.received_at, one.flags, body)
-            if wanted is None or one.uid in wanted:
-                found[one.uid] = one if one.uid not in found else joined(found[one.uid], one)
+            _keep(wire, one, this)
         elif line.startswith(mine):
-            wire.tagged_commands.pop(tag, None)
-            return _completed(wire, line[len(mine) :], found)
+            wire.tagged_commands.pop(this.tag, None)
+            this.completed = line[len(mine) :]
+        elif wire.ahead is not None and line.startswith(wire.ahead.tag + b" "):
+            wire.tagged_commands.pop(wire.ahead.tag, None)
+            wire.ahead.completed = line[len(wire.ahead.tag) + 1 :]
         elif b" FETCH " in line[:20].upper():
-            _general(wire, [], line[:-2], wanted, found)
+            _general(wire, [], line, this)
         else:
             wire.pushed = line  # what imaplib knows about: EXISTS, EXPUNGE, BYE, nonsense
             wire._get_response()  # noqa: SLF001
 
 
-def _completed(wire: Wire, text: bytes, found: dict[int, Fetched]) -> dict[int, Fetched]:
+def _keep(wire: Wire, one: Fetched, this: Ahead) -> None:
+    for command in (this, wire.ahead):
+        if command is not None and (command.wanted is None or one.uid in command.wanted):
+            before = command.found.get(one.uid)
+            command.found[one.uid] = one if before is None else joined(before, one)
+            return
+
+
+def _completed(wire: Wire, this: Ahead) -> dict[int, Fetched]:
     wire._check_bye()  # noqa: SLF001
+    text = this.completed or b""
     kind = text[:3].upper().strip()
     reason = text.strip().decode("ascii", "replace")
     if kind == b"NO":
-        raise Refused(reason, found)
+        raise Refused(reason, this.found)
     if kind != b"OK":
         raise wire.error(f"UID FETCH: {reason}")
-    return found
+    return this.found
 
 
-def _general(
-    wire: Wire, literals: list[Any], rest: bytes, wanted: Collection[int] | None, found: dict[int, Fetched]
-) -> None:
+def _general(wire: Wire, literals: list[Any], line: bytes, this: Ahead) -> None:
     """One response of any form, with as many literals as there are, in the shape that imaplib gives it."""
-    while announced := _ANNOUNCED.search(rest):
-        body = wire.read(int(announced[1]))
-        if len(body) != int(announced[1]):
+    while True:
+        if not line.endswith(b"\r\n"):
             raise wire.abort("socket error: EOF")
-        literals.append((rest, body))
-        rest = wire.readline()
-        if not rest.endswith(b"\r\n"):
-            raise wire.abort("socket error: EOF")
-        rest = rest[:-2]
-    for uid, one in fetch_answers([*literals, rest], wanted).items():
-        found[uid] = one if uid not in found else joined(found[uid], one)
+        rest = line[:-2]
+        announced = _ANNOUNCED.search(rest)
+        if announced is None:
+            break
+        literals.append((rest, _literal(wire, int(announced[1]))))
+        line = wire.readline()
+    for one in fetch_answers([*literals, rest], None).values():
+        _keep(wire, one, this)
+
+
+def _literal(wire: Wire, size: int) -> bytes:
+    body = wire.read(size)
+    if len(body) != size:
+        raise wire.abort("socket error: EOF")
+    return body

@@ -17,7 +17,7 @@ from typing import Any
 
 from imapclient import IMAPClient
 
-from .pipeline import Asked, discard
+from .pipeline import Ahead, discard
 
 _BARE = re.compile(rb"\S+ (?:OK|NO|BAD) ?\r\n\Z")
 _LITERAL = re.compile(rb"\{(\d+)\}\r?\n\Z")
@@ -42,8 +42,8 @@ class Wire(imaplib.IMAP4):
         """Bytes of all answers so far."""
         self.pushed = b""
         """A line that was read and is imaplib's to understand."""
-        self.ahead: tuple[bytes, Asked] | None = None
-        """The tag of a FETCH that was asked for in advance, and what it asks."""
+        self.ahead: Ahead | None = None
+        """A FETCH that was asked for in advance."""
         self._opened = opened
         self._connect_timeout = timeout
         self._tls = tls
@@ -110,8 +110,8 @@ class Wire(imaplib.IMAP4):
     def settle(self) -> None:
         """Read what was asked for in advance; nobody wants it now."""
         if self.ahead is not None:
-            tag, self.ahead = self.ahead[0], None
-            discard(self, tag)
+            unwanted, self.ahead = self.ahead, None
+            discard(self, unwanted)
 
     def _command(self, name: str, *args: Any) -> Any:
         self.settle()

@@ -68,6 +68,8 @@ class FaultProxy:
         self.refuse = False
         self.accepted = 0
         """How many connections there have been."""
+        self.carried: dict[Direction, int] = {"up": 0, "down": 0}
+        """Bytes of all connections, each way."""
         self._server: asyncio.Server | None = None
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -203,6 +205,7 @@ class FaultProxy:
         """Which fault falls into this part, if any, and how much of the part arrives."""
         before, tail = link.passed[direction], link.tail[direction]
         link.passed[direction] += len(part)
+        self.carried[direction] += len(part)
         link.tail[direction] = (tail + part)[-64:]
         for cut in self._cuts:
             if cut.direction != direction:

@@ -8,88 +8,131 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from agentmail.errors import ServerError
-from agentmail.mailsync import FirstRun, MailSync
+from agentmail.mailsync import FirstRun, MailSync, fetching
+from agentmail.settings import Account
 from agentmail.store import ThreadStore
 from agentmail.testing import FaultProxy
 from tests.servers.dovecot import Dovecot
 
 from .conftest import World, ids, mail
-from .liar import Liar
 
 NEW = FirstRun(history=None, everything_is_new=True)
-CUTS = int(os.environ.get("AGENTMAIL_TEST_CUTS", "150"))
-"""Points over the suite, both directions; more of them for a night."""
-KILLS = int(os.environ.get("AGENTMAIL_TEST_KILLS", "5"))
+CUTS = int(os.environ.get("AGENTMAIL_TEST_CUTS", "1500"))
+"""Points of the long form, both directions together."""
+KILLS = int(os.environ.get("AGENTMAIL_TEST_KILLS", "300"))
+NUMBERS = range(1, 6)
 
 
-async def _session(store: ThreadStore, account: object) -> int:
-    """One poll and the number of bytes it took from the server."""
-    sync = MailSync(account, store, first_run=NEW, mailboxes=("inbox",))  # type: ignore[arg-type]
+async def _session(store: ThreadStore, account: Account) -> None:
+    sync = MailSync(account, store, first_run=NEW, mailboxes=("inbox",))
     try:
         await sync.poll()
-        return sync._connection.received if sync._connection is not None else 0
     finally:
         await sync.close()
 
 
-@pytest.mark.parametrize("direction", ["down", "up"])
-async def test_cut_after_every_kth_byte(tmp_path: Path, direction: str) -> None:
-    """Each point on a fresh account of one store, so that a point costs a login and not a database."""
-    numbers = range(1, 5)
-    async with Liar({n: mail(n) for n in numbers}) as liar, FaultProxy("127.0.0.1", liar.port) as proxy:
-        store = ThreadStore(f"sqlite:///{tmp_path / 'store.db'}")
-        whole = await _session(store, liar.account(address="whole@test.local"))
-        if direction == "up":
-            whole = sum(len(c) + 8 for c in liar.heard)
-        points = CUTS // 2
-        lost = 0
+async def _cut(dovecot: Dovecot, directory: Path, direction: str, points: int) -> None:
+    """Each point on a fresh account of one store that reads the same mailbox: a point costs a login, not a database."""
+    user = dovecot.new_user("cut")
+    dovecot.deliver(user, *(mail(n) for n in NUMBERS))
+    real = dovecot.account(user, "plain")
+    assert real.imap_host is not None
+    store = ThreadStore(f"sqlite:///{directory / 'store.db'}")
+    async with FaultProxy(real.imap_host, real.imap_port) as proxy:
+
+        def account(name: str) -> Account:
+            given = {"address": f"{name}@test.local", "username": user, "timeout": 10.0}
+            return proxy.in_front_of(real, "imap").model_copy(update=given)
+
+        await _session(store, account("whole"))
+        whole = proxy.carried[direction]  # type: ignore[index]
         for point in range(points):
-            name = f"cut{point}@test.local"
-            account = proxy.in_front_of(liar.account(address=name, timeout=2.0), "imap")
             after = 1 + point * whole // points
             proxy.cut_after(after, direction, reset=bool(point % 2))  # type: ignore[arg-type]
             for _ in range(4):
                 try:
-                    await _session(store, account)
+                    await _session(store, account(f"cut{point}"))
                     break
                 except ServerError:
-                    lost += 1
+                    pass
             else:
                 pytest.fail(f"never came through after a cut at byte {after} {direction}")
-        world = World.__new__(World)
-        world.store = store
-        counts = await world.rows("SELECT account, count(*) FROM message GROUP BY account")
-        assert {points + 1} == {len(counts)}
-        assert {len(numbers)} == {count for _, count in counts}
-        events = await world.rows("SELECT count(*) FROM event WHERE kind = 'message.filed' GROUP BY account")
-        assert {(len(numbers),)} == set(events)
-        await store.close()
+    world = World.__new__(World)
+    world.store = store
+    counts = await world.rows("SELECT account, count(*), count(DISTINCT message_id) FROM message GROUP BY account")
+    assert points + 1 == len(counts)
+    assert {(len(NUMBERS), len(NUMBERS))} == {row[1:] for row in counts}
+    events = await world.rows("SELECT count(*) FROM event WHERE kind = 'message.filed' GROUP BY account")
+    assert [(len(NUMBERS),)] * (points + 1) == events
+    await store.close()
 
 
-CHILD = """
-import asyncio, sys
+@pytest.mark.parametrize("direction", ["down", "up"])
+async def test_cut_after_every_kth_byte(
+    dovecot: Dovecot, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Several batches, so that one is asked for while another is still coming.
+    monkeypatch.setattr(fetching, "BATCH", 2)
+    await _cut(dovecot, tmp_path, direction, 30)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("direction", ["down", "up"])
+async def test_cut_after_every_byte_or_so(
+    dovecot: Dovecot, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "BATCH", 2)
+    await _cut(dovecot, tmp_path, direction, CUTS // 2)
+
+
+# One process imports everything and forks a reader for each kill: to start Python takes longer than what is tested.
+READERS = """
+import asyncio, os, sys
 from agentmail.mailsync import FirstRun, MailSync
 from agentmail.settings import Account
 from agentmail.store import ThreadStore
-async def main():
+async def read():
     url, host, port, user = sys.argv[1:]
     account = Account(address=user, password="secret", imap_host=host, imap_port=int(port), imap_security="plain",
                       smtp_host=host, smtp_port=9, smtp_security="plain")
     sync = MailSync(account, ThreadStore(url), first_run=FirstRun(history=None, everything_is_new=True))
-    print("ready", flush=True)
+    print("reading", flush=True)
     while True:
         await sync.poll()
-        print("polled", flush=True)
-asyncio.run(main())
+for _ in sys.stdin:
+    child = os.fork()
+    if not child:
+        asyncio.run(read())
+    print(child, flush=True)
+    os.waitpid(child, 0)
+    print("ended", flush=True)
 """
 
 
-async def test_kill_9_at_any_moment(store_url: str, dovecot: Dovecot) -> None:
+@contextmanager
+def _readers(*arguments: str) -> Iterator[tuple[IO[str], IO[str]]]:
+    process = subprocess.Popen([sys.executable, "-c", READERS, *arguments], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, text=True, start_new_session=True)  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process.stdin, process.stdout
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+async def _kill(dovecot: Dovecot, store_url: str, kills: int) -> None:
     """Mail keeps coming while the reader is killed again and again: in the end each message is there once."""
     store = ThreadStore(store_url)
     world = World(dovecot, store)
@@ -97,20 +140,29 @@ async def test_kill_9_at_any_moment(store_url: str, dovecot: Dovecot) -> None:
     number = 0
     seed = random.randrange(10**6)
     chance = random.Random(seed)
-    for _ in range(KILLS):
-        arguments = [sys.executable, "-c", CHILD, store_url, dovecot.host, str(dovecot.imap), world.user]
-        child = subprocess.Popen(arguments, stdout=subprocess.PIPE)
-        assert child.stdout is not None
-        assert b"ready\n" == await asyncio.to_thread(child.stdout.readline)
-        world.deliver(*range(number + 1, number + 6))
-        number += 5
-        await asyncio.sleep(chance.uniform(0.0, 0.15))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+    with _readers(store_url, dovecot.host, str(dovecot.imap), world.user) as (orders, told):
+        for _ in range(kills):
+            orders.write("another\n")
+            orders.flush()
+            said = {await asyncio.to_thread(told.readline) for _ in range(2)}  # its pid, and that it reads
+            (child,) = said - {"reading\n"}
+            world.deliver(*range(number + 1, number + 4))
+            number += 3
+            await asyncio.sleep(chance.uniform(0.0, 0.15))  # the moment of the kill is what is tried
+            os.kill(int(child), signal.SIGKILL)
+            assert "ended\n" == await asyncio.to_thread(told.readline)
     await world.sync().poll()
     assert sorted(ids(*range(1, number + 1))) == sorted(await world.stored()), f"seed {seed}"
     assert number == await world.events(), f"seed {seed}"
     for sync in world.syncs:
         await sync.close()
     await store.close()
+
+
+async def test_kill_9_at_any_moment(store_url: str, dovecot: Dovecot) -> None:
+    await _kill(dovecot, store_url, 5)
+
+
+@pytest.mark.soak
+async def test_kill_9_for_a_long_time(store_url: str, dovecot: Dovecot) -> None:
+    await _kill(dovecot, store_url, KILLS)

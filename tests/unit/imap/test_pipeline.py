@@ -113,6 +113,21 @@ def test_what_was_asked_ahead_is_the_next_answer() -> None:
         assert wire.ahead is None
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        ONE % 2 + ONE % 1 + b"TAG1 OK done\r\nTAG2 OK done\r\n",
+        ONE % 1 + (ONE % 2).replace(b"FLAGS ()", b"FLAGS (\\Seen) MODSEQ (9)") + b"TAG2 OK done\r\nTAG1 OK done\r\n",
+    ],
+)
+def test_the_answer_to_the_second_may_come_before_the_first_is_completed(said: bytes) -> None:
+    """Dovecot completes what came in one go only when it has answered all of it."""
+    first, second = Asked((1,), "(UID)"), Asked((2,), "(UID)")
+    with playing(said) as wire:
+        assert {1: b"hi"} == {u: f.body for u, f in fetched(wire, first, second).items()}
+        assert {2: b"hi"} == {u: f.body for u, f in fetched(wire, second).items()}
+
+
 def test_what_was_asked_ahead_and_is_not_wanted_is_thrown_away() -> None:
     said = ONE % 1 + b"TAG1 OK done\r\n* 9 EXISTS\r\n" + ONE % 2 + b"TAG2 OK done\r\n* SEARCH 5\r\nTAG3 OK done\r\n"
     with playing(said) as wire:

@@ -19,6 +19,7 @@ from .mailsync import FirstRun, Health, MailSync
 from .message import compose
 from .message.models import Address, Attachment, Draft, Message, Outgoing
 from .oauth import TokenFile, saved_token
+from .onserver import OnServer
 from .outbox import Outbox
 from .policy import Kind, Policy
 from .routing import Choice, Route
@@ -41,7 +42,7 @@ def system_clock() -> datetime:
 
 
 @at_home
-class Inbox(Teamwork):
+class Inbox(OnServer, Teamwork):
     """One account, seen by one agent, over a store that several agents share.
 
     ```python
@@ -188,9 +189,14 @@ class Inbox(Teamwork):
         )
         return [await self.store.message(f"m{number}") for number in taken]
 
-    async def sync(self) -> list[Filed]:
-        """Poll once without handing anything over, and send what is due; what became of each message."""
+    async def sync(self, *, progress: Callable[[str, int, int], None] | None = None) -> list[Filed]:
+        """Poll once without handing anything over, and send what is due; what became of each message.
+
+        Args:
+            progress: Hears `(mailbox, messages filed, messages to file)` after each batch.
+        """
         await self.store.open()
+        self._sync.progress = progress
         filed = await self._sync.poll()
         await self._keep_promises(looked=True)
         await self._outbox.deliver_due()

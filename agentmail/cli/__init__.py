@@ -7,7 +7,7 @@ control characters by the parser, and never read as markup.
 
 from __future__ import annotations
 
-from . import archive, doctor, files, login, mail, outbox
+from . import archive, doctor, files, login, mail, outbox, receiving
 from .app import app, main
 
-__all__ = ["app", "archive", "doctor", "files", "login", "mail", "main", "outbox"]
+__all__ = ["app", "archive", "doctor", "files", "login", "mail", "main", "outbox", "receiving"]

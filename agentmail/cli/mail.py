@@ -1,8 +1,7 @@
-"""Commands on an account and its store: check, sync, threads, show, reply, send, explain, config."""
+"""Commands on an account and its store: threads, show, reply, send, explain, config."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -13,14 +12,12 @@ from pydantic import SecretStr
 from rich.table import Table
 from rich.text import Text
 
-from ..errors import BadInput, ServerError
+from ..errors import BadInput
 from ..inbox import Inbox
-from ..mailsync import FirstRun
 from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
 from ..turns import note_line
-from ..webhooks import Webhooks
 from .app import Agent, AsJson, Store, app, err, out, run, settings
 from .files import read, show_message
 
@@ -34,88 +31,6 @@ Attach = Annotated[list[Path] | None, typer.Option("--attach", "-a", help="A fil
 
 def inbox(store: str | None, agent: str | None = None) -> Inbox:
     return Inbox.from_env(store=store, agent=agent)
-
-
-@app.command()
-def check(store: Store = None) -> None:
-    """Log in on both servers and open the store; say what is wrong and how to mend it. Sends nothing."""
-    failed = 0
-
-    async def work() -> None:
-        nonlocal failed
-        async with inbox(store) as box:
-            account = box.account
-            steps = (
-                (f"store   {settings(store=store).store}", box.store.open),
-                (f"IMAP    {account.imap_host}:{account.imap_port} ({account.imap_security})", box.check_receiving),
-                (f"SMTP    {account.smtp_host}:{account.smtp_port} ({account.smtp_security})", box.check_sending),
-            )
-            for name, step in steps:
-                try:
-                    found = await step()
-                except ServerError as exc:
-                    failed += 1
-                    out.print(Text.assemble(("✗ ", "bold red"), name, f"\n  {exc}"), soft_wrap=True)
-                else:
-                    out.print(
-                        Text.assemble(("✓ ", "bold green"), name, f"\n  {found}" if found else ""), soft_wrap=True
-                    )
-
-            hooks = Webhooks(box.store, settings(store=store).webhooks, account=account.key)
-            for label, error in (await hooks.errors()).items():
-                failed += bool(error)
-                mark = ("✗ ", "bold red") if error else ("✓ ", "bold green")
-                out.print(Text.assemble(mark, f"webhook {label}", f"\n  {error}" if error else ""), soft_wrap=True)
-
-    run(work)
-    if failed:
-        raise typer.Exit(3)
-
-
-@app.command()
-def sync(
-    watch: Annotated[bool, typer.Option("--watch", help="Stay, and bring in what comes, until interrupted.")] = False,
-    history: Annotated[
-        int | None, typer.Option("--history", min=0, help="How many messages that are there to file at first sight.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="File all messages that are there, as history.")] = False,
-    store: Store = None,
-    as_json: AsJson = False,
-) -> None:
-    """Bring new mail into the store, and send what is due. Nothing is marked as read.
-
-    With `--watch` it also tells the webhooks of the settings what happens.
-    """
-    first = FirstRun(history=None) if everything else FirstRun(history=history) if history is not None else None
-
-    async def work() -> None:
-        async with Inbox.from_env(store=store, first_run=first) as box:
-            filed = await box.sync()
-            new = [f for f in filed if f.new]
-            hooks = Webhooks(box.store, settings(store=store).webhooks, account=box.account.key)
-            if watch:
-                await hooks.start()
-            if as_json:
-                print(json.dumps({"messages": len(filed), "new": len(new), "threads": sorted({f.thread for f in new})}))
-            else:
-                out.print(f"{len(new)} new messages in {len({f.thread for f in new})} threads")
-            if watch:
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(hooks.run())
-                    group.create_task(follow(box, as_json=as_json))
-
-    run(work)
-
-
-async def follow(box: Inbox, *, as_json: bool) -> None:
-    """Print what happens in the store, as it happens."""
-    seen = await box.last_event()
-    async for event in box.watch(after=seen):
-        if as_json:
-            print(event.model_dump_json(), flush=True)
-        else:
-            where = " ".join(x for x in (event.thread, event.message) if x)
-            out.print(Text(f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}"), soft_wrap=True)
 
 
 @app.command()

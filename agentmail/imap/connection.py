@@ -320,9 +320,9 @@ class ImapConnection:
         """Which of these sorted uids (at most 500, 4 KB) are there."""
         return await self._search(f"UID {written(uids)}", 1, None) or []
 
-    async def search_since(self, day: date) -> list[int] | None:
+    async def search_since(self, day: date, *, unread: bool = False) -> list[int] | None:
         """Uids of messages that the server took in on this day or later, by its own calendar."""
-        return await self._search(f"SINCE {day.day}-{MONTHS[day.month - 1]}-{day.year}", 1, None)
+        return await self._search(f"{'UNSEEN ' if unread else ''}SINCE {day.day}-{MONTHS[day.month - 1]}-{day.year}", 1, None)
 
     async def search_sent(self, since: date, before: date) -> list[int]:
         """Uids of messages whose Date header lies on one of these days."""

@@ -2,7 +2,8 @@
 
 from .first import FirstRun
 from .leases import Leases
+from .looking import Box, Look
 from .sync import Health, MailSync
 from .watching import Pace, watch
 
-__all__ = ["FirstRun", "Health", "Leases", "MailSync", "Pace", "watch"]
+__all__ = ["Box", "FirstRun", "Health", "Leases", "Look", "MailSync", "Pace", "watch"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 
 from ..imap import IDS, ImapConnection, uid_sets
 from ..message.identifiers import find_ids
@@ -23,17 +24,53 @@ class Beginning(Reading):
         floor = 0
         if first.everything_is_new:
             top = 0
-        elif first.since is not None:
-            recent = await connection.search_since(first.since) or []
-            floor = recent[0] - 1 if recent else top
-        elif first.history is not None and len(uids) > first.history:
-            floor = uids[-first.history - 1]
+        else:
+            floor = await self._floor(connection, uids, top)
         now = self.now().timestamp()
         new = Position(
             self.place.account, self.place.mailbox, uidvalidity=snapshot.uidvalidity, floor=floor, history=top,
             low=floor, uidnext=0, first_at=now, reconciled_at=now,
         )  # fmt: skip
-        await self._write(lambda tx: positions.begin(tx, new))
+        left = sum(u <= floor for u in uids)
+        data = {"mailbox": self.place.mailbox, "messages": snapshot.exists, "left": left}
+
+        async def work(tx: Tx) -> None:
+            await positions.begin(tx, new)
+            if left:
+                await append_event(tx, "mailbox.first", account=self.place.account, at=now, data=data)
+
+        await self._write(work)
+        return await self._position()
+
+    async def _floor(self, connection: ImapConnection, uids: Sequence[int], top: int) -> int:
+        """The uid up to which the mail that is there stays on the server."""
+        first = self.first
+        if first.since is not None:
+            recent = await connection.search_since(first.since) or []
+            return recent[0] - 1 if recent else top
+        if first.history is None or len(uids) <= first.history:
+            return 0
+        floor = uids[-first.history - 1] if first.history else uids[-1]
+        # Whoever sends more mail than that and then starts the agent means all of it: what came just now and nobody has
+        # read is news, however much it is.
+        day = datetime.fromtimestamp(self.now().timestamp() - first.fresh_within, UTC) - timedelta(days=1)
+        unread = [u for u in await connection.search_since(day, unread=True) or [] if u <= floor]
+        if unread and self.place.role == "inbox":
+            facts = await self._facts(connection, unread)
+            border = self.now().timestamp() - first.fresh_within
+            fresh = [u for u in unread if (at := facts[u].received_at) is not None and at.timestamp() >= border]
+            floor = min(fresh, default=floor + 1) - 1
+        return floor
+
+    async def _reach_back(self, connection: ImapConnection, old: Position) -> Position:
+        """File as history what an earlier first sight left on the server, as far as is asked for now."""
+        uids = await self._uids(connection, 1)
+        floor = await self._floor(connection, uids, old.history)
+        if floor >= old.floor:
+            return old
+        await self._write(lambda tx: positions.save(
+            tx, self.place.account, self.place.mailbox, uidvalidity=old.uidvalidity, epoch=self.epoch, floor=floor,
+            reconciled_at=0.0))  # fmt: skip
         return await self._position()
 
     async def _reset(self, connection: ImapConnection, old: Position) -> Position:

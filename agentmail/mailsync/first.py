@@ -21,5 +21,7 @@ class FirstRun:
     """File what arrived from this day on, instead of counting."""
     fresh_within: float = 900.0
     """Seconds before the first look from which on an unread message counts as new."""
+    reach_back: bool = False
+    """Go by this also where a mailbox was first seen before: file as history what was left on the server then."""
     everything_is_new: bool = False
     """Hand over all that is there. Trap: agents will then answer old mail."""

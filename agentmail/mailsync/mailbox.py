@@ -46,6 +46,8 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             position = await self._rewound(position, self.snapshot.uidnext)
         elif self.snapshot.modseq is None and (again := await self._given_again(connection, position)) is not None:
             position = await self._rewound(position, again)
+        if self.first.reach_back and position.floor:
+            position = await self._reach_back(connection, position)
         self.position = position
         now = self.now().timestamp()
         if not self.thorough and now - position.synced_at < SWEEP and self._unchanged(position):

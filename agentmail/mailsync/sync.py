@@ -12,6 +12,7 @@ from ..imap import IdleRefused, ImapConnection, Lost, NotServing
 from ..store import Filed, positions
 from ..store.positions import Position
 from .acting import Acting
+from .looking import Looking
 from .mailbox import MailboxPass
 from .reading import Pass, Place
 from .roles import ROLES
@@ -41,7 +42,7 @@ class Health:
     """Messages on the server that are not in the store, because they could not be fetched or filed."""
 
 
-class MailSync(SentCopies, Acting):
+class MailSync(SentCopies, Acting, Looking):
     """The receiving side of one account. Building it contacts nobody.
 
     `mailboxes` are roles (`inbox`, `sent`, `junk`, `archive`, `all`, …) or names. The Sent mailbox is read so that

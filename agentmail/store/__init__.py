@@ -36,7 +36,7 @@ from . import (
 from .arrivals import Arrival, Location, Prepared, prepare
 from .changes import announce
 from .claims import Claim
-from .database import Database, Tx
+from .database import Database, Tx, database_now
 from .events import append_event
 from .filing import Filing
 from .retention import Deleted, StoreSize
@@ -109,6 +109,11 @@ class ThreadStore:
     async def close(self) -> None:
         await self.db.close()
         self._secret = None
+
+    async def time(self) -> datetime:
+        """Now, by the database's clock: the one that all processes share."""
+        async with self.reading() as tx:
+            return datetime.fromtimestamp(await database_now(tx), UTC)
 
     @property
     def is_open(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from datetime import UTC, datetime
 
 import pytest
 
@@ -52,6 +53,43 @@ async def test_old_mail_is_history_and_new_unread_mail_is_news(world: World) -> 
     world.deliver(9)
     await world.sync(first_run=FirstRun(history=5)).poll()
     assert 2 == await world.events()
+
+
+async def test_what_came_just_now_is_news_however_much_it_is(world: World) -> None:
+    """More unread mail than the history that is filed, all of it minutes old: none is left on the server unseen."""
+    world.deliver(*range(1, 8))
+    await world.sync(first_run=FirstRun(history=2)).poll()
+    assert ids(*range(1, 8)) == await world.stored()
+    assert 7 == await world.events()
+
+
+async def test_history_that_was_left_is_filed_when_asked_later(world: World) -> None:
+    """As history: no agent is asked to answer it."""
+    connection = ImapConnection(world.account)
+    await connection.connect()
+    for n in range(1, 8):
+        await connection.append("INBOX", mail(n), at=datetime(2026, 1, n, 12, tzinfo=UTC))
+    await connection.close()
+    await world.sync(first_run=FirstRun(history=2)).poll()
+    assert ids(6, 7) == await world.stored()
+    assert 1 == await world.events("mailbox.first")
+    for reach, numbers in (
+        (FirstRun(history=2, reach_back=True), (6, 7)),
+        (FirstRun(since=datetime(2026, 1, 5, tzinfo=UTC), reach_back=True), (6, 7, 5)),
+        (FirstRun(history=None, reach_back=True), (6, 7, 5, 1, 2, 3, 4)),
+    ):
+        await world.sync(first_run=reach).poll()
+        assert ids(*numbers) == await world.stored()
+    world.deliver(8)
+    await world.sync().poll()
+    assert 1 == await world.events()
+
+
+async def test_progress_is_told_for_each_batch(world: World) -> None:
+    world.deliver(1, 2, 3)
+    told: list[tuple[str, int, int]] = []
+    await world.sync(progress=lambda *said: told.append(said)).poll()
+    assert [("INBOX", 3, 3)] == told
 
 
 async def test_a_limit_ends_a_poll_and_the_next_one_goes_on(world: World) -> None:
@@ -177,6 +215,4 @@ async def test_what_is_wrong_with_a_server_is_said_in_words(world: World) -> Non
     with pytest.raises(Unreachable, match="refused"):
         await world.sync(world.account.model_copy(update={"imap_port": 9})).poll()
     with pytest.raises(Unreachable, match="no such host"):
-        await world.sync(
-            world.dovecot.account(world.user, "tls", imap_host="no-such-host.invalid")
-        ).poll()
+        await world.sync(world.dovecot.account(world.user, "tls", imap_host="no-such-host.invalid")).poll()

@@ -1,0 +1,70 @@
+"""What an account's server has, for who sets an account up: nothing is read into the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..imap import Fetched
+from .roles import ROLES
+from .server import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A mailbox on the server."""
+
+    name: str
+    role: str
+    """inbox, sent, drafts, junk, trash, archive, all; empty for the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a login found."""
+
+    capabilities: frozenset[str]
+    boxes: tuple[Box, ...]
+    messages: int
+    """In the INBOX."""
+    newest: datetime | None
+    """When the server took in the newest message of the INBOX, by its own clock."""
+    seconds: float
+    """For connecting and logging in."""
+
+
+class Looking(Server):
+    """The part of `MailSync` that `agentmail check` asks."""
+
+    async def look(self) -> Look:
+        """Log in, even where a refused login would be waited out, and see what is there.
+
+        Raises:
+            ServerError: what is wrong, and what to do.
+        """
+        async with self._session():
+            begun = time.monotonic()
+            if self._connection is None or not self._connection.usable:
+                self._connection = await self.open(force=True)
+            connection, seconds = self._connection, time.monotonic() - begun
+            roles = await self._learn_roles()
+            role_of = {name: role for role in reversed(ROLES) if (name := roles[role]) is not None}
+            role_of[self.account.mailbox] = "inbox"
+            boxes = tuple(Box(m.name, role_of.get(m.name, "")) for m in await connection.mailboxes())
+            there = await connection.examine(self.account.mailbox)
+            newest: datetime | None = None
+            if there.exists:
+                uids = await connection.search_places(there.exists, there.exists) or []
+                facts = await connection.fetch(uids[-1:])
+                newest = max((f.received_at for f in facts.values() if f.received_at is not None), default=None)
+            return Look(connection.capabilities, boxes, there.exists, newest, seconds)
+
+    async def find_arrived(self, message_id: str) -> Fetched | None:
+        """The message with this Message-ID in the INBOX, as the server took it in; None when it is not there yet."""
+        async with self._session():
+            connection = await self.connection()
+            await connection.examine(self.account.mailbox)
+            uids = await connection.find(message_id.strip("<>"))
+            found = await connection.fetch(uids[-1:])
+            return next(iter(found.values()), None)

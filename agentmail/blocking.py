@@ -254,6 +254,7 @@ class SyncInbox(Blocking[Inbox]):
     fingerprint = blocking(Inbox.fingerprint)
     approve = blocking(Inbox.approve)
     deny = blocking(Inbox.deny)
+    edit = blocking(Inbox.edit)
     cancel = blocking(Inbox.cancel)
     retry = blocking(Inbox.retry)
     resolve = blocking(Inbox.resolve)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .deciding import Deciding
 from .errors import BadInput, NotFound, StaleThread
 from .home import Home, at_home
 from .mailsync import FirstRun, Health, MailSync
@@ -23,7 +24,7 @@ from .onserver import OnServer
 from .outbox import Outbox
 from .policy import Kind, Policy
 from .routing import Choice, Route
-from .sent import Sent, State, shown
+from .sent import Sent, shown
 from .settings import Account, Settings
 from .smtp import Submitter
 from .store import Filed, Hit, Thread, ThreadStore, Tx, Why, belonging, claims, receipts, submissions
@@ -42,7 +43,7 @@ def system_clock() -> datetime:
 
 
 @at_home
-class Inbox(OnServer, Teamwork):
+class Inbox(Deciding, OnServer, Teamwork):
     """One account, seen by one agent, over a store that several agents share.
 
     ```python
@@ -321,56 +322,6 @@ class Inbox(OnServer, Teamwork):
     async def attachment(self, id: str) -> Attachment:  # noqa: A002
         """An attachment with its content, by id (`"a7"`)."""
         return await self.store.attachment(id)
-
-    async def outbox(self, *states: State, limit: int = 50) -> list[Sent]:
-        """Submissions, newest first: all, or those in these states."""
-        return await self._outbox.list(*states, limit=limit)
-
-    async def submission(self, id: str) -> Sent:  # noqa: A002
-        """A submission as it stands now (`"o3"`)."""
-        return await self._outbox.get(id)
-
-    async def submission_raw(self, id: str) -> bytes:  # noqa: A002
-        """The frozen bytes of a submission: what goes, or went, over the wire."""
-        return await self._outbox.raw(id)
-
-    async def fingerprint(self, id: str) -> str:  # noqa: A002
-        """Of a submission's bytes and envelope: give it to `approve` to bind the approval to what was shown."""
-        return await self._outbox.fingerprint(id)
-
-    async def approve(self, id: str, *, by: str, fingerprint: str | None = None) -> Sent:  # noqa: A002
-        """Let a held submission go, exactly as it is, and try it once. Conflict: it changed, or is not held."""
-        await self._outbox.approve(id, by=by, fingerprint=fingerprint)
-        return await self._outbox.deliver(id)
-
-    async def deny(self, id: str, *, by: str, reason: str = "") -> Sent:  # noqa: A002
-        """Never send a held submission; its agent hears of it."""
-        return await self._outbox.deny(id, by=by, reason=reason)
-
-    async def cancel(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
-        """Stop a submission that did not go yet. Raises Conflict when it is too late."""
-        return await self._outbox.cancel(id, by=by)
-
-    async def retry(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
-        """Try a failed or waiting submission again, now. Raises OutcomeUnknown when it may have been sent."""
-        await self._outbox.retry(id, by=by)
-        return await self._outbox.deliver(id)
-
-    async def resolve(self, id: str, *, sent: bool, by: str) -> Sent:  # noqa: A002
-        """Say what became of an unknown submission: it was sent, or it was not and goes again with the same id."""
-        return await self._outbox.resolve(id, sent=sent, by=by)
-
-    async def pause(self, *, by: str, reason: str, every: bool = False) -> None:
-        """The kill switch: nothing of this account that is not on its way yet leaves; with `every`, of no account."""
-        await self._outbox.pause(by=by, reason=reason, every=every)
-
-    async def resume(self, *, by: str, every: bool = False) -> bool:
-        """Lift the pauses; whether there was one."""
-        return await self._outbox.resume(by=by, every=every)
-
-    async def grant(self, address: str, *, reason: str = "") -> None:
-        """Vouch for an address, so that tools may write to it. For what a trusted person typed, never from a tool."""
-        await self._outbox.grant(address, reason=reason)
 
     async def search(self, query: str, limit: int = 20, after: str | None = None) -> list[Hit]:
         """Messages of this account by words and operators: `invoice from:ana -draft "exact words"`."""

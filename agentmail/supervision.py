@@ -22,7 +22,7 @@ from .store.changes import announce
 from .store.claims import wake
 from .store.database import Tx, database_now
 from .store.events import append_event, append_events
-from .store.reading import number
+from .store.reading import message_of, number
 from .store.submissions import Submission
 
 T = TypeVar("T")
@@ -61,6 +61,12 @@ class Supervision:
         """Of the bytes and the envelope: give it to `approve` to bind the approval to what was shown."""
         async with self.store.reading() as tx:
             return await submissions.digest_of(tx, (await submissions.one(tx, id)).id)
+
+    async def answered(self, id: str) -> Message | None:  # noqa: A002
+        """The message that a reply answers, as it stands in the store; None for everything else."""
+        async with self.store.reading() as tx:
+            row = await submissions.one(tx, id)
+            return await message_of(tx, f"m{row.answers}") if row.kind == "reply" and row.answers is not None else None
 
     async def approve(self, id: str, *, by: str, fingerprint: str | None = None) -> Sent:  # noqa: A002
         """Let a held submission go, exactly as it is. It is queued, not sent: `deliver` or the worker sends it.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agentmail import Inbox
+from agentmail import Attachment, Inbox, Policy
+from agentmail.errors import Conflict
 from agentmail.message.parse import parse
 from agentmail.outbox import Sent
 from agentmail.settings import Account
@@ -158,3 +160,32 @@ async def _events(inbox: Inbox):  # type: ignore[no-untyped-def]
         yield event
         if event.kind == "submission.bounced":
             return
+
+
+async def test_a_person_edits_what_is_held(mail_account: Account, dovecot: Any, tmp_path: Path) -> None:
+    """The people, the thread and the attachments stay; the words are the person's, and only those go."""
+    file = Attachment(name="a.txt", content_type="text/plain", content=b"1,2,3")
+    policy = Policy(send="hold", programs="checked", footer="By a machine.")
+    ana = dovecot.new_user("ana")
+    async with Inbox(mail_account, store=f"sqlite:///{tmp_path / 'b.db'}", policy=policy) as inbox:
+        await inbox.sync()
+        held = await inbox.send([ana], "hello", "half price", bcc=["full452@test.local"], attachments=[file])
+        assert "held" == held.state
+        new = await inbox.edit(held.id, "full price", by="petra")
+        assert new.message_id != held.message_id
+        assert [ana, "full452@test.local"] == [r.address for r in new.recipients]
+        assert "petra" == new.decided_by
+        assert "canceled" == (await inbox.submission(held.id)).state
+        with pytest.raises(Conflict):
+            await inbox.edit(held.id, "again", by="petra")
+        with pytest.raises(Conflict):
+            await inbox.approve(held.id, by="petra")
+        message = parse(await inbox.submission_raw(new.id))
+        assert "full price\n\nBy a machine." == message.text.strip()
+        assert [b"1,2,3"] == [a.content for a in message.attachments]
+        assert "hello" == message.subject
+        answer = await inbox.reply(str(held.message), "and one more thing")
+        assert "held" == answer.state
+        edited = await inbox.edit(answer.id, "nothing more", by="petra")
+        assert edited.thread == answer.thread
+        assert (held.message_id,) == parse(await inbox.submission_raw(edited.id)).in_reply_to

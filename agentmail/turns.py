@@ -29,6 +29,7 @@ from .store import Thread, ThreadStore, claims, editing, timers
 from .store.changes import announce
 from .store.claims import Claim
 from .store.database import Tx
+from .store.events import append_event
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
@@ -177,6 +178,10 @@ class Turn:
                 await editing.add_note(tx, thread, note, agent=self.agent, to=agent, at=at)
             if agent is not None:
                 await claims.hand_off(tx, self._claim, agent=agent)
+                told = {"agent": agent, "by": self.agent}
+                await append_event(
+                    tx, "thread.assigned", thread=self._claim.thread, account=self._claim.account, data=told, at=at
+                )
             else:
                 await claims.finish(tx, self._claim)
             await announce(tx)

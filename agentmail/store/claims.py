@@ -46,6 +46,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import HeldByOther, NotFound, StaleTurn
 from .database import Tx, clock_sql, database_now, virtual_now
+from .events import append_events
 from .tables.turns import ACTIVE, NEVER, TimerRow, WorkRow
 
 MAX_ATTEMPTS = 5
@@ -207,9 +208,21 @@ async def claim_due(
     while True:
         rows = (await tx.execute(statement, values)).all()
         taken = [_claim(row) for row in rows if row.state == "claimed"]
+        await _tell_stuck(tx, [(r.thread, r.account, "its holders vanished") for r in rows if r.state == "stuck"])
         if taken or not rows:
             return sorted(taken, key=lambda c: c.newest)
         # Only threads that are stuck now: look behind them.
+
+
+async def _tell_stuck(tx: Tx, threads: Sequence[tuple[int, str, str]]) -> None:
+    """Nobody tries these any more; people should know."""
+    await append_events(
+        tx,
+        [
+            {"kind": "thread.stuck", "thread": t, "message": None, "account": a, "data": {"error": e}, "at": None}
+            for t, a, e in threads
+        ],
+    )
 
 
 def _claim(row: Row[Any]) -> Claim:
@@ -382,6 +395,8 @@ async def give_back(tx: Tx, claim: Claim, *, error: str = "", at_once: bool = Fa
     else:
         values = {"state": "ready", "next_at": now + BACKOFF[min(claim.attempt, len(BACKOFF)) - 1]}
     await tx.execute(update(work).where(work.c.thread == claim.thread).values(error=error, woken=0, **values))
+    if values["state"] == "stuck":
+        await _tell_stuck(tx, [(claim.thread, claim.account, error)])
 
 
 # -- what others do to a thread ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -23,3 +24,13 @@ def test_every_page_is_reachable_from_the_index() -> None:
     pages = [p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.md") if p.name != "index.md"]
     missing = [str(p) for p in pages if f"({p})" not in index and p.parent.name != "decisions"]
     assert missing == []
+
+
+def test_every_kind_of_event_is_on_its_page() -> None:
+    page = (ROOT / "docs/reference/events.md").read_text("utf-8")
+    kind = re.compile(r'"((?:message|messages|thread|submission|account|mailbox|webhook)\.[a-z]+)"')
+    columns = {"message.id", "thread.id", "submission.id"}  # of tables
+    code = [p for p in (ROOT / "agentmail").rglob("*.py") if "migrations" not in p.parts and "testing" not in p.parts]
+    found = {name for p in code for name in kind.findall(p.read_text("utf-8"))} - columns
+    assert len(found) > 10
+    assert sorted(name for name in found if f"`{name}`" not in page) == []

@@ -204,6 +204,8 @@ async def test_what_is_stuck_is_listed_and_can_be_given_to_somebody(
                     raise LookupError("the model is out")
             await clock.advance(timedelta(hours=1))
         assert await due(inbox) == []
+        [told] = [e async for e in inbox.events(wait=False) if e.kind == "thread.stuck"]
+        assert (told.thread, told.data) == (turn.thread.id, {"error": "LookupError: the model is out"})
         [stuck] = await inbox.threads(stuck=True)
         assert (stuck.id, stuck.attention) == (turn.thread.id, "stuck")
         await inbox.assign(stuck.id, "a")

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,9 @@ class Street:
 
     def settle(self) -> None:
         """Until Postfix has delivered everything it took."""
-        end = time.monotonic() + 20
-        while not self.queue_is_empty() and time.monotonic() < end:
+        end = time.monotonic() + 120
+        while not self.queue_is_empty():
+            assert time.monotonic() < end, "Postfix still holds mail"
             time.sleep(0.02)
 
     def arrived(self) -> Counter[str]:
@@ -129,16 +131,24 @@ def recover(street: Street, *, evidence: bool, lag: float = 0.0) -> str:
     return asyncio.run(work())
 
 
-@pytest.mark.parametrize(
-    "policy", ["evidence", *(pytest.param(p, marks=pytest.mark.soak) for p in ("at most once", "no evidence"))]
-)
-@pytest.mark.parametrize("point", POINTS)
+def kills() -> Iterator[Any]:
+    """54 of them. `make test` runs the default policy, and on the second database where the two differ most: what is
+    found there depends on the marker and on the reply, and not on how far a worker came before.
+    """
+    for database, policy, point in product(
+        ("sqlite", "postgresql"), ("evidence", "at most once", "no evidence"), POINTS
+    ):
+        soak = policy != "evidence" or (database != "sqlite" and point not in {"marked", "dot", "accepted"})
+        yield pytest.param(database, policy, point, marks=[pytest.mark.soak] if soak else [])
+
+
+@pytest.mark.parametrize(("store_url", "policy", "point"), list(kills()), indirect=["store_url"])
 def test_killed_at(street: Street, point: str, policy: str) -> None:
     """One kill -9, then a healthy worker. Under the default: exactly one mail, whatever the point."""
     (mail,) = enqueue(street, 1, at_most_once=policy == "at most once")
     looks = policy != "no evidence" or point in {"committed", "appended"}
     process = street.start(replace(street.job, point=point, evidence=looks))
-    process.join(30)
+    process.join(120)
     assert -signal.SIGKILL == process.exitcode
     sent = street.arrived()[mail.message_id]
     assert int(point in REALLY_SENT) == sent, "the kill was not where it should be"
@@ -164,13 +174,13 @@ def test_stopped_for_longer_than_its_lease(street: Street, point: str) -> None:
     time.sleep(1.2)  # the sleeper's own clock is the real one
     assert "sent" == recover(street, evidence=True)
     os.kill(process.pid, signal.SIGCONT)
-    process.join(30)
+    process.join(120)
     assert 0 == process.exitcode
     assert {mail.message_id: 1} == street.arrived()
 
 
 def wait_until_stopped(pid: int) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
             return

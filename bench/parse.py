@@ -3,7 +3,9 @@
     python -m bench parse [--messages 600] [--rounds 5]
 
 Each round gives every contender the same fresh slice of generated mail; ratios are pairwise, round by round, and the
-median is printed. Peers are installed in `.cache/bench/parsers`, away from the project.
+median is printed. `--crlf` gives the mails the line ends that they have on the wire. HTML becomes text, and attachments
+become bytes, when somebody asks for it, so neither is measured. Peers are installed in `.cache/bench/parsers`, away
+from the project.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 from agentmail.message.parse import parse
 
 from .corpus import generate
+from .parse_memory import measure
 
 PEERS = Path(__file__).parents[1] / ".cache" / "bench" / "parsers"
 PACKAGES = ["imap-tools==1.16.0", "mail-parser==4.8.0", "fast-mail-parser==0.10.0"]
@@ -124,33 +127,43 @@ def peers() -> dict[str, Callable[[bytes], Any]]:
     return found
 
 
+def contenders() -> dict[str, Callable[[bytes], Any]]:
+    return {"agentmail": ours, "compat32 recipe": compat32, "policy.default": default, **peers()}
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--messages", type=int, default=600, help="of one round")
     arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--crlf", action="store_true")
     given = arguments.parse_args()
-    contenders = {"agentmail": ours, "compat32 recipe": compat32, "policy.default": default, **peers()}
+    rivals = contenders()
     mails = [m.raw for m in generate(given.messages * given.rounds, seed=7)]
+    if given.crlf:
+        mails = [raw.replace(b"\n", b"\r\n") for raw in mails]
     size = sum(map(len, mails)) / len(mails)
     print(f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, "
           f"{len(mails)} mails of {size:,.0f} bytes on average")  # fmt: skip
-    for one in contenders.values():
+    for one in rivals.values():
         for raw in mails[:20]:
             one(raw)
     gc.collect()
     gc.freeze()
-    cost: dict[str, list[float]] = {name: [] for name in contenders}
+    cost: dict[str, list[float]] = {name: [] for name in rivals}
     for number in range(given.rounds):
         some = mails[number * given.messages : (number + 1) * given.messages]
-        for name, one in contenders.items():
+        for name, one in rivals.items():
             started = time.process_time()
             for raw in some:
                 one(raw)
             cost[name].append((time.process_time() - started) / len(some))
-    print(f"{'parser':<26}{'µs a mail':>10}{'agentmail is':>16}")
+    memory = measure(list(rivals))
+    print(f"{'':<52}{'peak MB a MB of mail':>24}")
+    print(f"{'parser':<26}{'µs a mail':>10}{'agentmail is':>16}{'kept':>12}{'one of 20 MB':>14}")
     for name, spent in cost.items():
         ratio = median(theirs / mine for theirs, mine in zip(spent, cost["agentmail"], strict=True))
-        print(f"{name:<26}{median(spent) * 1e6:>10.0f}{ratio:>14.2f} ×")
+        kept, large = memory[name]
+        print(f"{name:<26}{median(spent) * 1e6:>10.0f}{ratio:>14.2f} ×{kept:>12.2f}{large:>14.2f}")
 
 
 if __name__ == "__main__":

@@ -93,27 +93,28 @@ def classify(
     `text` is the body, read only for bounces that are prose. Trap: every header here was written by the sender, so
     "None" is no proof of a person and "bounce" no proof of a failure.
     """
-    first: dict[str, str] = {}
+    values: dict[str, list[str]] = {}
     for name, value in headers:
-        first.setdefault(name.lower(), value)
-    return judge(first, headers, parts, lambda: text)
+        values.setdefault(name.lower(), []).append(value)
+    return judge(values, headers, parts, lambda: text)
 
 
 def judge(
-    first: Mapping[str, str],
+    values: Mapping[str, Sequence[str]],
     headers: Sequence[tuple[str, str]],
     parts: Sequence[Part],
     text: Callable[[], str],
 ) -> tuple[Automated | None, Bounce | None]:
-    """`classify` for the parser, which has the `first` value of each name, in lower case, and the text perhaps not."""
+    """`classify` for the parser, which has the values of each name, in lower case, and the text perhaps not yet."""
     for part in parts:
         if part.content_type[:8] == "message/" and bounces.is_report(part):
             return "bounce", bounces.read(headers, parts, text())
-    hints = {} if _ALONE.isdisjoint(first) else {name: first[name] for name in _ALONE if name in first}
+    hints = {} if _ALONE.isdisjoint(values) else {name: values[name][0] for name in _ALONE if name in values}
     for name in _NEVER_ALONE:
-        value = first.get(name)
-        if value is not None and (_remembered(name, value) if len(value) < 200 else _speaks(name, value)):
-            hints[name] = value
+        if name in values:
+            value = values[name][0]
+            if _remembered(name, value) if len(value) < 200 else _speaks(name, value):
+                hints[name] = value
     return _judge(hints, headers, parts, text) if hints else (None, None)
 
 

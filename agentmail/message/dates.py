@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_tz
 
 _MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
+_NUMBERS = {m.capitalize(): f"{i:02}" for m, i in _MONTHS.items()}
 _FAST = re.compile(
     r"\s*(?:[A-Za-z]{3},\s*)?(\d{1,2})\s+([A-Za-z]{3})\s+(\d{4})\s+(\d\d):(\d\d)(?::(\d\d))?\s+([+-])(\d\d)(\d\d)(?!\d)",
     re.ASCII,
@@ -23,6 +24,11 @@ def read_date(value: str) -> datetime | None:
 
     A zone that is missing or unknown means UTC (RFC 5322 4.3). A leap second is shown as second 59.
     """
+    if len(value) == 31:
+        try:
+            return _usual(value)
+        except (ValueError, KeyError, OverflowError):
+            pass
     try:
         match = _FAST.match(value)
         if match is not None:
@@ -55,6 +61,16 @@ def read_date(value: str) -> datetime | None:
         return moment - timedelta(seconds=shift)
     except (ValueError, KeyError, OverflowError, IndexError, TypeError, AttributeError):
         return None
+
+
+def _usual(value: str) -> datetime:
+    """`Fri, 20 Nov 2026 09:14:00 +0100`, as nearly every program writes it; ValueError and others for the rest."""
+    day, month, year, time = value[5:7], _NUMBERS[value[8:11]], value[12:16], value[17:25]
+    blanks = value[4] + value[7] + value[11] + value[16] + value[25]
+    if blanks + value[3] + time[2::3] != "     ,::" or not (value.isascii() and value[:3].isalpha()):
+        raise ValueError
+    moment = datetime.fromisoformat(f"{year}-{month}-{day}T{time}{value[26:29]}:{value[29:]}")
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def _modern(value: str) -> str:

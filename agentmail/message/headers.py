@@ -15,6 +15,8 @@ MAX_HEADER = 64 * 1024
 """Characters of one header."""
 
 _lower = lru_cache(maxsize=2_048)(str.lower)
+_USUAL_STARTS = frozenset(bytes((letter,)) for letter in b"ACDEGHILMORSTUVWX")
+"""Letters that headers begin with, but for F: a first line "From " is no header."""
 _PLAIN = bytes(range(0x20, 0x7F)) + b"\n"
 _FIELD = re.compile(r"^([!-9;-~]+) *: *(.*)$", re.MULTILINE)
 _NAME = re.compile(r"[!-9;-~]+")
@@ -47,7 +49,7 @@ class Block(NamedTuple):
 
 def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool = False) -> Block:
     """The header block in `raw[start:end]`."""
-    if outermost:
+    if outermost and raw[start : start + 1] not in _USUAL_STARTS:
         start = _skip_envelope(raw, start, end, defects)
     stop, body = _extent(raw, start, end, defects)
     if stop - start > MAX_BLOCK:

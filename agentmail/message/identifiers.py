@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-import secrets
 from datetime import datetime
 from functools import lru_cache
+from os import urandom
 from typing import Literal, NamedTuple
 
 from ..errors import BadInput
@@ -42,6 +42,7 @@ class Found(NamedTuple):
 
 
 _CLEAN = re.compile(r"\s*(?:<[^\s<>()\"\\,@:;\x00-\x1f\x7f-\x9f]+@[^\s<>()\"\\,@:;\x00-\x1f\x7f-\x9f]+>[\s,]*)+")
+_ALONE = re.compile(r"<[A-Za-z0-9._+$-]+@[A-Za-z0-9._-]+>")
 _ANGLE = re.compile(r"<\s*\"(?:[^\"\\<]|\\.)*\"\s*@[^<>]*>|<[^<>]*>")
 _SIMPLE = re.compile(r"<[^<>]*>")
 _UNSAFE = re.compile("[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]+")
@@ -61,6 +62,8 @@ def find_ids(value: str, kind: Literal["own", "in-reply-to", "references"]) -> F
     stored message owns it. In In-Reply-To an address that follows a phrase ("Message from Ana <ana@x> of …") is left
     out, since it names a person.
     """
+    if len(value) < 200 and _ALONE.fullmatch(value):
+        return Found((value,))
     value = value[:_MAX_VALUE]
     if _CLEAN.fullmatch(value):
         return _found(_SIMPLE.findall(value))
@@ -112,9 +115,13 @@ def normalise(message_id: str) -> str:
 
 MAX_MADE = 64
 """Characters of an id that we make: no library folds it, whatever it believes about lines."""
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
-_TAG_BYTES = 10
+_ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"
+_LETTERS = _ALPHABET * 8
+"""A letter for each byte, by its low five bits: random bytes become random letters in one bytes.translate."""
+_RANDOM = 26
+"""Letters: 130 random bits."""
+_TAG = 16
+"""Letters: 80 bits."""
 _KEYED = re.compile(r"<([a-z2-7]{26})([a-z2-7]{16})(?:\.[0-9]{1,12})?@([A-Za-z0-9.-]{1,253})>")
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
@@ -136,13 +143,15 @@ def make_message_id(
         BadInput: The domain cannot stand in an id; the secret or the token is too short.
     """
     domain = _checked(domain)
-    if token is None:
-        token = secrets.token_bytes(16)
-    elif len(token) < 16:
-        raise BadInput(f"token must have 16 bytes, not {len(token)}")
-    else:
+    if token is not None:
+        if len(token) < 16:
+            raise BadInput(f"token must have 16 bytes, not {len(token)}")
         token = token[:16]
-    left = token.hex() if secret is None else _base32(token) + _base32(_tag(token, domain, secret))
+    if secret is None:
+        left = (token or urandom(16)).hex()
+    else:
+        drawn = urandom(_RANDOM).translate(_LETTERS) if token is None else _base32(token)
+        left = (drawn + _tag(drawn, domain, secret)).decode("ascii")
     if now is not None:
         timed = f"{left}.{int(now.timestamp())}"
         if len(timed) + len(domain) + 3 <= MAX_MADE:
@@ -155,10 +164,8 @@ def is_ours(message_id: str, secret: bytes) -> bool:
     match = _KEYED.fullmatch(message_id)
     if match is None:
         return False
-    token, tag = _unbase32(match[1], 16), _unbase32(match[2], _TAG_BYTES)
-    if token is None or tag is None:
-        return False
-    return hmac.compare_digest(tag, _tag(token, match[3], secret))
+    expected = _tag(match[1].encode("ascii"), match[3].lower(), secret)
+    return hmac.compare_digest(match[2].encode("ascii"), expected)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -238,28 +245,23 @@ def _checked(domain: str) -> str:
     return text
 
 
-def _tag(token: bytes, domain: str, secret: bytes) -> bytes:
-    """A keyed digest (RFC 7693 2.9) over the random part and the domain."""
+def _tag(drawn: bytes, domain: str, secret: bytes) -> bytes:
+    """A keyed digest (RFC 7693 2.9) over the domain and the random letters, as letters."""
+    state = _keyed(domain, secret).copy()
+    state.update(drawn)
+    return state.digest().translate(_LETTERS)
+
+
+@lru_cache(maxsize=64)
+def _keyed(domain: str, secret: bytes) -> hashlib.blake2b:
+    """The digest's state before the random letters. Only ever copied: preparing it costs as much as the rest."""
     if len(secret) < 16:
         raise BadInput("the secret of Message-IDs needs at least 16 bytes")
     key = secret if len(secret) <= 64 else hashlib.blake2b(secret).digest()
-    text = token + domain.lower().encode("ascii")
-    return hashlib.blake2b(text, key=key, digest_size=_TAG_BYTES, person=b"message-id").digest()
+    return hashlib.blake2b(domain.encode("ascii") + b"\0", key=key, digest_size=_TAG, person=b"message-id")
 
 
-def _base32(data: bytes) -> str:
-    """Lower case, without padding (RFC 4648 6); two letters at a time, since base64.b32encode is slow."""
-    length = (len(data) * 8 + 4) // 5
-    length += length % 2
-    number = int.from_bytes(data, "big") << (length * 5 - len(data) * 8)
-    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(length * 5 - 10, -1, -10)])
-
-
-def _unbase32(text: str, size: int) -> bytes | None:
-    number = 0
-    for letter in text:
-        number = number << 5 | _ALPHABET.index(letter)
-    spare = len(text) * 5 - size * 8
-    if number & ((1 << spare) - 1):
-        return None  # a second spelling of the same bytes
-    return (number >> spare).to_bytes(size, "big")
+def _base32(token: bytes) -> bytes:
+    """16 bytes as 26 letters, without padding (RFC 4648 6)."""
+    number = int.from_bytes(token, "big") << 2
+    return bytes([_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)])

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 from . import headers, mime
 from .addresses import MAX_ADDRESSES, read_addresses
@@ -100,8 +100,8 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
         "html": html,
         "attachments": tuple(content.attachments),
         "headers": shown,
-        "thread_index": "".join(_first(given, "thread-index", defects).split())[:4_000] or None,
-        "thread_topic": _first(given, "thread-topic", defects) or None,
+        "thread_index": None,
+        "thread_topic": None,
         "automated": None,
         "bounce": None,
         "auth": _verdict(block.fields, sender, given, trusted) if trusted else None,
@@ -110,6 +110,10 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
         "outgoing": False,
         "size": 0,
     }
+    if "thread-index" in given:
+        fields["thread_index"] = "".join(_first(given, "thread-index", defects).split())[:4_000] or None
+    if "thread-topic" in given:
+        fields["thread_topic"] = _first(given, "thread-topic", defects) or None
     if not bare:
         fields["text"] = _text(segments, defects)
 
@@ -121,11 +125,8 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
 
     if not message_id:
         fields["message_id"] = _synthetic_for(given, subject, text() or html or "")
-    if block.clean:
-        first = {name: values[0] for name, values in given.items()}
-    else:
-        first = {name.lower(): value for name, value in reversed(shown)}
-    fields["automated"], fields["bounce"] = judge(first, shown, content.attachments, text)
+    plain = given if block.clean else headers.Block(list(shown), 0, clean=True).by_name()
+    fields["automated"], fields["bounce"] = judge(plain, shown, content.attachments, text)
     return fields
 
 
@@ -202,25 +203,23 @@ def _ids(
         if name in given:
             for value in given[name][:_MAX_REPEATS]:
                 own += find_ids(value, "own").ids
-    mine = set(own)
     others = tuple([one for one in dict.fromkeys(own) if one != message_id])[:MAX_IDS] if len(own) > 1 else ()
-    in_reply_to = _mentioned(given.get("in-reply-to"), "in-reply-to", mine, defects)
-    references = _mentioned(given.get("references"), "references", mine, defects)
+    in_reply_to = _mentioned(given["in-reply-to"], "in-reply-to", own, defects) if "in-reply-to" in given else ()
+    references = _mentioned(given["references"], "references", own, defects) if "references" in given else ()
     return message_id, others, in_reply_to, references
 
 
-def _mentioned(values: Sequence[str] | None, name: str, own: set[str], defects: set[str]) -> tuple[str, ...]:
-    if not values:
-        return ()
-    found = find_ids(values[0] if len(values) == 1 else " ".join(values[:_MAX_REPEATS]),
-                     "references" if name == "references" else "in-reply-to")  # fmt: skip
+def _mentioned(
+    values: Sequence[str], kind: Literal["in-reply-to", "references"], own: Sequence[str], defects: set[str]
+) -> tuple[str, ...]:
+    found = find_ids(values[0] if len(values) == 1 else " ".join(values[:_MAX_REPEATS]), kind)
     if found.cut:
         defects.add("too-many-references")
     ids = found.ids
     if not ids and found.bare:
         ids = found.bare
         defects.add("bare-reference")
-    if not own.isdisjoint(ids):
+    if any(one in ids for one in own):
         defects.add("self-reference")
         ids = tuple(one for one in ids if one not in own)
     return ids

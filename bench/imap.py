@@ -1,8 +1,7 @@
-"""What receiving costs: fetch and parse beside imap_tools, ingest beside mbsync, and 1,000 idle mailboxes in a process.
+"""What receiving costs: fetch and parse beside imap_tools; everything up to the store beside mbsync and its like.
 
     python -m bench.imap fetch  [--messages 2000] [--rtt 0.02]   # needs Dovecot; imap_tools comes into .cache/
-    python -m bench.imap ingest [--messages 5000]                # and mbsync (Debian's isync), when it is there
-    python -m bench.imap idle   [--mailboxes 1000] [--seconds 60]
+    python -m bench.imap ingest [--messages 5000]                # and `sh bench/peers.sh sync`
 
 Every figure is one process on one server with the same mail; the order changes each round. CPU is this process's.
 """
@@ -14,7 +13,6 @@ import asyncio
 import contextlib
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -22,12 +20,14 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentmail.imap import FACTS, WHOLE, ImapConnection, uid_sets
-from agentmail.mailsync import FirstRun, Leases, MailSync, watch
+from agentmail.imap import FACTS, WHOLE, Fetched, ImapConnection, uid_sets
+from agentmail.imap.pipeline import Asked
+from agentmail.mailsync import FirstRun, MailSync
+from agentmail.mailsync.fetching import batches
 from agentmail.message.parse import parse
 from agentmail.settings import Account
 from agentmail.store import ThreadStore
@@ -54,63 +54,6 @@ peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM
 print(json.dumps({"messages": number, "seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu,
                   "rss": int(peak) / 1024}))
 """
-IDLE_SERVER = """
-import asyncio, sys, time
-state = {}
-async def serve(reader, writer):
-    user = ""
-    w = lambda s: writer.write(s.encode())
-    w("* OK [CAPABILITY IMAP4rev1 IDLE] bench\\r\\n")
-    n, since = 0, 0
-    def facts(tail=""):
-        when = 'INTERNALDATE "05-Jan-2026 10:00:00 +0000"'
-        return f'* {n} FETCH (UID {n} FLAGS () {when} RFC822.SIZE {len(RAW(n))}{tail})'
-    def RAW(k):
-        head = f"From: a@b.c\\r\\nTo: {user}\\r\\nSubject: s{k}\\r\\nMessage-ID: <{user}.{k}@b.c>\\r\\n"
-        return (head + "\\r\\nhello\\r\\n").encode()
-    try:
-        while line := (await reader.readline()).decode().rstrip():
-            if line == "DONE":
-                w(f"{tag} OK done\\r\\n"); continue
-            tag, _, cmd = line.partition(" ")
-            up = cmd.upper()
-            if up.startswith("LOGIN"):
-                user = cmd.split('"')[1]
-                w(f"{tag} OK [CAPABILITY IMAP4rev1 IDLE] in\\r\\n")
-                continue
-            if up.startswith("LIST"): w('* LIST () "/" INBOX\\r\\n')
-            if up.startswith("EXAMINE"):
-                w(f"* {n} EXISTS\\r\\n* OK [UIDVALIDITY 7] v\\r\\n* OK [UIDNEXT {n + 1}] n\\r\\n")
-            if up.startswith("UID SEARCH"): w(f"* SEARCH {n if n else ''}\\r\\n")
-            if up.startswith("UID FETCH") and n:
-                part = "<0>" if "<0." in up else ""
-                if "BODY" in up: w(facts(f" BODY[]{part} {{{len(RAW(n))}}}\\r\\n" + RAW(n).decode()) + "\\r\\n")
-                else: w(facts() + "\\r\\n")
-            if up == "IDLE":
-                def push():
-                    nonlocal n
-                    n += 1; w(f"* {n} EXISTS\\r\\n"); return time.monotonic()
-                state[user] = push
-                w("+ idling\\r\\n"); continue
-            w(f"{tag} OK done\\r\\n")
-    except (OSError, asyncio.CancelledError): pass
-    finally: writer.close()
-async def main():
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while user := (await reader.readline()).decode().strip():
-        print(user, state[user](), flush=True)
-asyncio.run(main())
-"""
-
-
-def _rss() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
 def _peak() -> float:
     """Of this program: ru_maxrss would be that of the process which started it, when that was bigger."""
     status = Path("/proc/self/status").read_text()
@@ -153,32 +96,29 @@ def _dovecot(messages: int) -> Iterator[tuple[Any, str]]:
 
 
 async def _fetch_and_parse(account: Account) -> dict[str, float]:
-    began, cpu, number, size = time.perf_counter(), time.process_time(), 0, 0
+    """As a first sync does it: sizes, batches by bytes, the next one asked for while this one comes."""
+    began, cpu, number = time.perf_counter(), time.process_time(), 0
     connection = ImapConnection(account)
     await connection.connect()
     await connection.examine("INBOX")
     uids = await connection.search_uids(1) or []
     for piece in uid_sets(uids):
         facts = await connection.fetch(piece, FACTS)
-        batches: list[list[int]] = [[]]
-        size = 0
-        for uid in piece:
-            if size > 2 * 2**20 or len(batches[-1]) >= 200:
-                batches.append([])
-                size = 0
-            batches[-1].append(uid)
-            size += facts[uid].size or 0
-        ahead = None
-        async with asyncio.TaskGroup() as group:
-            for i, batch in enumerate(batches):
-                found = await (ahead or connection.fetch(batch, WHOLE, expected=2**24))
-                ahead = None
-                if i + 1 < len(batches):
-                    ahead = group.create_task(connection.fetch(batches[i + 1], WHOLE, expected=2**24))
-                number += await asyncio.to_thread(_parse_all, found)
+        planned = [[f.uid for f in batch] for batch in batches([facts[u] for u in piece])]
+        ahead: asyncio.Task[dict[int, Fetched]] | None = None
+        for i, batch in enumerate(planned):
+            after = planned[i + 1 : i + 3]
+            found = await (ahead or connection.fetch(batch, WHOLE, expected=2**22, then=_whole(*after[:1])))
+            ahead = asyncio.ensure_future(connection.fetch(after[0], WHOLE, expected=2**22, then=_whole(*after[1:]))) \
+                if after else None  # fmt: skip
+            number += await asyncio.to_thread(_parse_all, found)
+    took, used = time.perf_counter() - began, time.process_time() - cpu
     await connection.close()
-    return {"messages": number, "seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu,
-            "rss": _peak()}  # fmt: skip
+    return {"messages": number, "seconds": took, "cpu": used, "rss": _peak()}
+
+
+def _whole(uids: list[int] | None = None) -> Asked | None:
+    return Asked(tuple(uids), WHOLE) if uids else None
 
 
 def _parse_all(found: dict[int, object]) -> int:
@@ -188,27 +128,24 @@ def _parse_all(found: dict[int, object]) -> int:
     return len(found)
 
 
-def fetch(messages: int, rtt: float) -> None:
+def fetch(messages: int, rtt: float, rounds: int) -> None:
     python = _peer()
     with _dovecot(messages) as (server, user):
         account = server.account(user, "plain", timeout=60.0)
         port = str(server.imap)
         proxy = None
         if rtt:
-            code = ("import asyncio,sys\nfrom agentmail.testing import FaultProxy\nasync def main():\n"
-                    " async with FaultProxy('127.0.0.1',int(sys.argv[1])) as p:\n"
-                    "  p.latency=float(sys.argv[2])/2;print(p.port,flush=True);await asyncio.Event().wait()\n"
-                    "asyncio.run(main())")  # fmt: skip
-            proxy = subprocess.Popen([sys.executable, "-c", code, port, str(rtt)], stdout=subprocess.PIPE, text=True)
+            command = [sys.executable, "-m", "bench.delay", port, str(rtt)]
+            proxy = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert proxy.stdout is not None
             port = proxy.stdout.readline().strip()
             account = account.model_copy(update={"imap_host": "127.0.0.1", "imap_port": int(port)})
         here = [sys.executable, "-m", "bench.imap", "one", str(account.imap_host), port, user]
         peers = {"agentmail": here, "imap_tools bulk 200": [python, "-c", NAIVE, "bulk", "127.0.0.1", port, user, "0"]}
-        if not rtt:
+        if not rtt:  # at 20 ms it takes a minute a run, and proves nothing
             peers["naive loop"] = [python, "-c", NAIVE, "naive", "127.0.0.1", port, user, "0"]
         results: dict[str, list[dict[str, float]]] = {name: [] for name in peers}
-        for turn in range(3):
+        for turn in range(rounds):
             for name in list(peers)[:: -1 if turn % 2 else 1]:
                 done = subprocess.run(peers[name], capture_output=True, text=True, check=True)
                 results[name].append(json.loads(done.stdout))
@@ -218,7 +155,10 @@ def fetch(messages: int, rtt: float) -> None:
     for name, runs in results.items():
         rate = statistics.median(r["messages"] / r["seconds"] for r in runs)
         cpu = statistics.median(r["cpu"] / r["messages"] for r in runs) * 1e6
-        print(f"{name:22} {rate:8.0f} messages/s  {cpu:7.0f} us CPU/message  {max(r['rss'] for r in runs):5.0f} MB")
+        wall = statistics.median(r["seconds"] / o["seconds"] for r, o in zip(runs, results["agentmail"], strict=True))
+        used = statistics.median(r["cpu"] / o["cpu"] for r, o in zip(runs, results["agentmail"], strict=True))
+        print(f"{name:22} {rate:8.0f} messages/s {cpu:7.0f} us CPU/message {max(r['rss'] for r in runs):5.0f} MB; "
+              f"agentmail is {wall:.2f} x by wall, {used:.2f} x by CPU")  # fmt: skip
 
 
 async def _ingest(account: Account, url: str, messages: int) -> float:
@@ -234,85 +174,67 @@ async def _ingest(account: Account, url: str, messages: int) -> float:
     return took
 
 
-def ingest(messages: int) -> None:
+def _peers(server: Any, user: str, here: str) -> dict[str, list[str]]:
+    """Commands of the tools that are installed (`sh bench/peers.sh sync`), each with its defaults, on the same disk."""
+    rc = Path(here, "mbsync.rc")
+    rc.write_text(f"IMAPStore far\nHost {server.host}\nPort {server.imap}\nUser {user}\nPass secret\nSSLType None\n\n"
+                  f"MaildirStore near\nInbox {here}/m\n\nChannel c\nFar :far:\nNear :near:\nSync Pull\nCreate Near\n"
+                  f"SyncState {here}/\n")  # fmt: skip
+    Path(here, "offlineimap.rc").write_text(
+        f"[general]\naccounts = a\nmetadata = {here}/meta\nui = quiet\n[Account a]\nlocalrepository = l\n"
+        f"remoterepository = r\n[Repository l]\ntype = Maildir\nlocalfolders = {here}/o\n[Repository r]\ntype = IMAP\n"
+        f"remotehost = {server.host}\nremoteport = {server.imap}\nremoteuser = {user}\nremotepass = secret\nssl = no\n"
+        "starttls = no\nauth_mechanisms = PLAIN\nreadonly = True\n"
+    )
+    for name in ("cur", "new", "tmp"):
+        Path(here, "g", name).mkdir(parents=True)
+    Path(here, "getmail.rc").write_text(
+        f"[retriever]\ntype = SimpleIMAPRetriever\nserver = {server.host}\nport = {server.imap}\nusername = {user}\n"
+        f'password = secret\nmailboxes = ("INBOX",)\n[destination]\ntype = Maildir\npath = {here}/g/\n'
+        "[options]\nread_all = true\ndelete = false\nverbose = 0\n"
+    )
+    commands = {
+        "mbsync": ["mbsync", "-c", str(rc), "-q", "c"],
+        "offlineimap": ["offlineimap", "-o", "-c", f"{here}/offlineimap.rc"],
+        "getmail": ["getmail", "--getmaildir", here, "--rcfile", f"{here}/getmail.rc"],
+    }
+    return {name: command for name, command in commands.items() if shutil.which(command[0])}
+
+
+def ingest(messages: int, rounds: int) -> None:
+    """Fetched, parsed, threaded and stored, beside tools that write what they fetched to a Maildir."""
+    seconds: dict[str, list[float]] = {}
     with _dovecot(messages) as (server, user):
-        for _ in range(2):
-            with tempfile.TemporaryDirectory(dir=".") as here:
+        for turn in range(rounds):
+            with tempfile.TemporaryDirectory(dir=".cache") as directory:
+                here = str(Path(directory).resolve())
                 account = server.account(user, "plain", timeout=60.0)
-                took = asyncio.run(_ingest(account, f"sqlite:///{here}/s.db", messages))
-                print(f"agentmail  {messages / took:7.0f} messages/s  {took:6.1f} s")
-                if shutil.which("mbsync"):
-                    rc = Path(here, "rc")
-                    rc.write_text(f"IMAPStore far\nHost {server.host}\nPort {server.imap}\nUser {user}\nPass secret\n"
-                                  f"SSLType None\n\nMaildirStore near\nInbox {here}/m\n\nChannel c\nFar :far:\n"
-                                  f"Near :near:\nSync Pull\nCreate Near\nSyncState {here}/\n")  # fmt: skip
+                runs: list[tuple[str, list[str]]] = [("agentmail", []), *_peers(server, user, here).items()]
+                for name, command in runs[:: -1 if turn % 2 else 1]:
                     began = time.perf_counter()
-                    subprocess.run(["mbsync", "-c", rc, "-q", "c"], check=True)
-                    took = time.perf_counter() - began
-                    print(f"mbsync     {messages / took:7.0f} messages/s  {took:6.1f} s")
-
-
-async def _idle(mailboxes: int, seconds: float) -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(8192, resource.getrlimit(resource.RLIMIT_NOFILE)[1]),) * 2)
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    server = subprocess.Popen([sys.executable, "-c", IDLE_SERVER], **pipes, text=True)
-    assert server.stdin is not None
-    assert server.stdout is not None
-    port = int(server.stdout.readline())
-    with tempfile.TemporaryDirectory() as directory:
-        store = ThreadStore(f"sqlite:///{directory}/s.db")
-        await store.open()
-        bare = _rss()
-        told: dict[str, asyncio.Future[float]] = {}
-        leases = Leases(store)
-        syncs = [
-            MailSync(Account(address=f"u{n}@b.c", password="p", imap_host="127.0.0.1", imap_port=port,
-                             imap_security="plain", smtp_host="127.0.0.1", smtp_port=9, smtp_security="plain"), store)
-            for n in range(mailboxes)
-        ]  # fmt: skip
-
-        def hear(user: str) -> Callable[[object], None]:
-            return lambda _: told[user].set_result(time.monotonic()) if user in told and not told[user].done() else None
-
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(watch(s, hear(s.account.address), leases=leases)) for s in syncs]
-            while not all(s._connection is not None and s._connection._idle is not None for s in syncs):
-                await asyncio.sleep(0.1)
-            await asyncio.sleep(1)
-            rss, cpu, began = _rss(), time.process_time(), time.perf_counter()
-            await asyncio.sleep(seconds)
-            share = (time.process_time() - cpu) / (time.perf_counter() - began)
-            late = []
-            for n in range(min(300, max(100, mailboxes))):
-                user = syncs[n % mailboxes].account.address
-                told[user] = asyncio.get_running_loop().create_future()
-                server.stdin.write(user + "\n")
-                server.stdin.flush()
-                sent = float((await asyncio.to_thread(server.stdout.readline)).split()[1])
-                late.append((await told[user] - sent) * 1000)
-                await asyncio.sleep(0.02)
-            for task in tasks:
-                task.cancel()
-        for s in syncs:
-            await s.close()
-        late.sort()
-        print(f"{mailboxes} idle mailboxes: {rss:.0f} MB RSS ({(rss - bare) * 1024 / mailboxes:.0f} KB each over "
-              f"{bare:.0f} MB), {share * 100:.2f} % of a core; EXISTS to stored and told "
-              f"p50 {late[len(late) // 2]:.1f} p95 {late[len(late) * 95 // 100]:.1f} "
-              f"p99 {late[len(late) * 99 // 100]:.1f} ms")  # fmt: skip
-        await store.close()
-    server.kill()
-    server.wait()
+                    if command:
+                        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                        took = time.perf_counter() - began
+                        found = sum(1 for p in Path(here).rglob("*") if p.parent.name in {"cur", "new"})
+                        assert found >= messages, (name, found)
+                        for box in ("m", "o", "g"):
+                            shutil.rmtree(Path(here, box), ignore_errors=True)
+                    else:
+                        took = asyncio.run(_ingest(account, f"sqlite:///{here}/s.db", messages))
+                    seconds.setdefault(name, []).append(took)
+    for name, took in seconds.items():
+        ratio = statistics.median(t / o for t, o in zip(took, seconds["agentmail"], strict=True))
+        print(f"{name:12} {messages / statistics.median(took):7.0f} messages/s {statistics.median(took):6.1f} s; "
+              f"agentmail is {ratio:.2f} x")  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["fetch", "ingest", "idle", "one"])
+    parser.add_argument("what", choices=["fetch", "ingest", "one"])
     parser.add_argument("rest", nargs="*")
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--rtt", type=float, default=0.0)
-    parser.add_argument("--mailboxes", type=int, default=1000)
-    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     if given.what == "one":
         host, port, user = given.rest
@@ -320,11 +242,9 @@ def main() -> None:
                           imap_security="plain", smtp_host=host, smtp_port=9, smtp_security="plain")  # fmt: skip
         print(json.dumps(asyncio.run(_fetch_and_parse(account))))
     elif given.what == "fetch":
-        fetch(given.messages, given.rtt)
-    elif given.what == "ingest":
-        ingest(given.messages)
+        fetch(given.messages, given.rtt, given.rounds)
     else:
-        asyncio.run(_idle(given.mailboxes, given.seconds))
+        ingest(given.messages, given.rounds)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ _QUOTED_LINES = re.compile(r"^ {0,3}>.*\n?", re.MULTILINE)
 def _without_history(lines: list[_Line]) -> list[_Line]:
     """The lines before and between quotes. Quoted lines stay as empty marks, so that signatures end there."""
     kept: list[_Line] = []
-    position = 0
+    position = looked = 0
     while position < len(lines):
         line = lines[position]
         if line.quoted:
@@ -123,9 +123,10 @@ def _without_history(lines: list[_Line]) -> list[_Line]:
                 continue
             if _is_sure(lines[position : position + length]):
                 kept.append(_GAP)
-                if any(before.text.strip() for before in kept):
+                if any(before.text.strip() for before in kept[looked:]):
                     kept.append(_CUT)
                     return kept
+                looked = len(kept)
                 position += length  # nothing above it: the answer can only be below
                 continue
         if _begins_original(text) or _header_block(lines, position):

@@ -9,7 +9,8 @@ from functools import lru_cache
 from . import charsets
 
 _WORD = re.compile(r"=\?([^?\s]{1,80})\?([bBqQ])\?(.*?)\?=", re.DOTALL)
-_BREAKS = re.compile("[ \t]*[\r\n\x0b\x0c\x85\u2028\u2029]+[ \t]*")
+_BREAKS = re.compile("[\r\n\x0b\x0c\x85\u2028\u2029](?: *+[\r\n\x0b\x0c\x85\u2028\u2029])*+ *+")
+"""Line ends and the blanks between and behind them; a pattern that begins with blanks would be quadratic."""
 _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
 _MAX_PIECES = 1_000
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
@@ -23,7 +24,8 @@ def one_line(text: str) -> str:
     Nothing else is changed: invisible characters may be part of a name or a subject in many scripts.
     """
     if not text.isprintable():
-        text = _CONTROLS.sub("", _BREAKS.sub(" ", text.replace("\t", " ")))
+        pieces = _BREAKS.split(text.replace("\t", " "))
+        text = _CONTROLS.sub("", " ".join([piece.rstrip(" ") for piece in pieces]) if len(pieces) > 1 else pieces[0])
     return text.strip()
 
 

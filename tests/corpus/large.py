@@ -184,6 +184,8 @@ CASES: dict[str, Callable[[], bytes]] = {
     "ew5": lambda: b"From: " + b"=?utf-8?q?a?=\n " * 10_000 + b"<a@b.c>\n\nx",
     "ew6": lambda: b"Subject: " + b"=?iso-2022-jp?b?GyRCGyhC?= " * 2_000 + b"\n\nx",
     "puny": lambda: b"Subject: =?punycode?q?" + b"a-" * 30_000 + b"?=\n\nx",
+    "blank-folds": lambda: b"X-Failed-Recipients: \x00" + b"\r\n\t" * 20_000 + b"a@b.c\n\nx",  # found by wild(1594)
+    "attributions-alone": lambda: H + b"\n" + b"On a wrote:\n]=?\n" * 12_000,  # found by wild(1017)
     "quotes-deep": lambda: H + b"\n" + b">" * 20_000 + b" x\n",
     "quotes-many": lambda: H + b"\n" + b"> old words\n" * 200_000,
     "attributions": lambda: H + b"\n" + b"On Fri, Nov 20, 2026 at 9:14 AM\n" * 50_000,

@@ -280,13 +280,15 @@ async def beside_idle(server: str, threads: int, rounds: int, idle: int) -> None
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["postgresql", "sqlite", "idle"], default=[])
+    parser.add_argument("what", nargs="*", help="postgresql, sqlite, idle; all three when none is named")
     parser.add_argument("--url", help="a PostgreSQL server, by any database of it; its owner may create databases")
     parser.add_argument("--threads", type=int, default=2_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--idle", type=int, default=1_000_000)
     given = parser.parse_args()
     what = given.what or ["postgresql", "sqlite", "idle"]
+    if unknown := set(what) - {"postgresql", "sqlite", "idle"}:
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
     if "sqlite" in what:
         await on_sqlite(given.threads, given.rounds)
     if {"postgresql", "idle"} & set(what):

@@ -307,9 +307,9 @@ RULES = (
     Rule(
         "charset-broken",
         BODIES,
-        "Bytes that are not of their charset: what is ASCII says the same.",
+        "Bytes that are not of their charset, or are of what Windows makes of KS C 5601: what is ASCII says the same.",
         lambda p, f, m, o: (
-            "bad-charset" in p.defects
+            ("bad-charset" in p.defects or any("ks_c" in part.get_content_charset("") for part in p.leaves))
             and isinstance(o, str)
             and abs(len(plain_letters(m)) - len(plain_letters(o))) <= len(p.raw.translate(None, bytes(range(128))))
         ),

@@ -30,12 +30,12 @@ def _keep_promises(count: int, first: int = 0) -> None:
 
 
 def test_what_a_seed_writes_is_read_as_it_was_meant():
-    for seed in range(1_000):
+    for seed in range(600):
         _read_as_meant(seed)
 
 
 def test_what_a_seed_breaks_keeps_every_promise():
-    _keep_promises(5)
+    _keep_promises(3)
 
 
 def test_the_same_seed_makes_the_same_mail():

@@ -3,8 +3,8 @@
     python -m bench.waiting [--mailboxes 1 100 1000] [--seconds 60] [--tls] [--tries 200]
     python -m bench.waiting --real [--tries 30]
 
-The first, on a server that pushes at once, measures what follows its EXISTS until the message is stored and told. The second measures from the
-end of a delivery to Dovecot, beside Dovecot's own notice; it waits half a second before it tells anybody.
+The first, on a server that pushes at once, measures what follows its EXISTS until the message is stored and told.
+The second measures from the end of a delivery to Dovecot, beside Dovecot's own notice, which is half a second late.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ async def idle(mailboxes: int, seconds: float, tries: int, directory: Path, *, t
         for s in syncs:
             await s.close()
         each = (rss - bare) * 1024 / mailboxes
-        print(f"{mailboxes} idle mailboxes{' over TLS' if tls else ''}: {rss:.0f} MB RSS, {each:.0f} KB each over {bare:.0f} MB, {share * 100:.2f} % of a core; EXISTS to agent {_figures(late)}, "
+        print(f"{mailboxes} idle mailboxes{' over TLS' if tls else ''}: {rss:.0f} MB RSS, {each:.0f} KB each "
+              f"over {bare:.0f} MB, {share * 100:.2f} % of a core; EXISTS to agent {_figures(late)}, "
               f"{used:.1f} ms CPU each", flush=True)  # fmt: skip
         await store.close()
     finally:

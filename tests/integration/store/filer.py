@@ -1,20 +1,20 @@
-"""One process of several that file one mailbox at the same time: its own part, and some of the others'.
+"""Processes that file one mailbox at the same time: each its own part, and some of the others'.
 
-`python -m tests.integration.store.filer URL ACCOUNT SEED SIZE NUMBER OF` prints how many messages were new to it.
+`python -m tests.integration.store.filer URL ACCOUNT SEED SIZE OF` prints how many messages were new to each.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sys
 
 from agentmail.store import Arrival, ThreadStore
 
 from ...unit.threads.worlds import US, world
+from . import forked
 
 
-async def main(url: str, account: str, seed: int, size: int, number: int, of: int) -> None:
+async def main(url: str, account: str, seed: int, size: int, number: int, of: int) -> int:
     rng = random.Random(seed * 100 + number)
     made = world(seed, size)
     order = [i for i in range(size) if i % of == number or rng.random() < 0.5]
@@ -29,8 +29,9 @@ async def main(url: str, account: str, seed: int, size: int, number: int, of: in
             )
             filed = await store.db.run(lambda tx, batch=batch: store.file_batch(tx, batch, account=account))
             new += sum(f.new for f in filed)
-    print(new)
+    return new
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])))
+    seed, size, of = map(int, sys.argv[3:])
+    forked.run(of, lambda n: main(sys.argv[1], sys.argv[2], seed, size, n, of))

@@ -1,12 +1,11 @@
-"""Several hundred conversations, in six orders, by eight processes at once: what one of them does.
+"""Several hundred conversations, in six orders, by eight processes at once.
 
-`python -m tests.integration.store.nightmare URL NUMBER OF` files its share of each order and prints how many messages
+`python -m tests.integration.store.nightmare URL OF`: each files its share of each order and prints how many messages
 were new to it.
 """
 
 from __future__ import annotations
 
-import asyncio
 import random
 import sys
 from functools import cache
@@ -15,6 +14,7 @@ from agentmail.message.models import Message
 from agentmail.store import Arrival, ThreadStore
 
 from ...unit.threads.worlds import US, message
+from . import forked
 
 ORDERS = 6
 CONVERSATIONS = 240
@@ -77,7 +77,7 @@ def account(number: int) -> str:
     return f"order{number}@our.example"
 
 
-async def main(url: str, number: int, of: int) -> None:
+async def main(url: str, number: int, of: int) -> int:
     rng = random.Random(number)
     new = 0
     async with ThreadStore(url) as store:
@@ -94,8 +94,8 @@ async def main(url: str, number: int, of: int) -> None:
                 )
                 new += sum(f.new for f in filed)
                 await store.put_data(filed[0].thread, {f"{number}.{which}.{len(mine)}": 1})
-    print(new)
+    return new
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
+    forked.run(int(sys.argv[2]), lambda n: main(sys.argv[1], n, int(sys.argv[2])))

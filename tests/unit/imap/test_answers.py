@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentmail.imap.answers import asked_pause, fetch_answers, response_code, search_answer, uid_sets, written
+from agentmail.imap.answers import (
+    asked_pause,
+    fetch_answers,
+    mailbox_name,
+    response_code,
+    search_answer,
+    uid_sets,
+    vanished_answer,
+    within,
+    written,
+)
 
 UIDS = st.lists(st.integers(1, 2**32 - 1), unique=True, max_size=700).map(sorted)
 
@@ -45,7 +56,7 @@ def test_no_fetch_answer_raises_and_none_is_for_somebody_else(data: list[object]
 
 
 def test_a_fetch_answer_in_any_order_of_its_items() -> None:
-    head = b'1 (BODY[] {5}'
+    head = b"1 (BODY[] {5}"
     tail = b' INTERNALDATE " 5-Jan-2026 10:00:00 +0200" FLAGS (\\Seen work) UID 7 RFC822.SIZE 5 MODSEQ (12))'
     one = fetch_answers([(head, b"hello"), tail], {7})[7]
     assert (b"hello", 5, ("\\Seen", "work"), 12) == (one.body, one.size, one.flags, one.modseq)
@@ -79,3 +90,26 @@ def test_codes_and_pauses() -> None:
     assert ("UIDVALIDITY", "7") == response_code("OK [UIDVALIDITY 7] fine")
     assert ("", "") == response_code("NO plain")
     assert asked_pause("Suggested Backoff Time: 92415 milliseconds") == pytest.approx(92.415)
+
+
+RANGES = st.lists(st.tuples(st.integers(1, 60), st.integers(1, 60)), max_size=8)
+
+
+@given(RANGES, st.sets(st.integers(1, 70)))
+def test_vanished_ranges_hold_the_uids_they_name_and_no_other(ranges: list[tuple[int, int]], uids: set[int]) -> None:
+    line = b"(EARLIER) " + ",".join(f"{a}:{b}" if a != b else str(a) for a, b in ranges).encode()
+    named = {u for a, b in ranges for u in range(min(a, b), max(a, b) + 1)}
+    assert sorted(named & uids) == within(sorted(uids), vanished_answer([line] if ranges else []))
+    joined = vanished_answer([line] if ranges else [])
+    assert all(high + 1 < low for (_, high), (low, _) in pairwise(joined))
+
+
+@pytest.mark.parametrize(
+    ("said", "name"),
+    [
+        (b"INBOX", "INBOX"), (b"Gr&APYA3w-e", "Größe"), (b"A&-B", "A&B"), (b"&garbage", None), (b"", None), (None, None),
+        (b"Entw\xc3\xbcrfe", None), (b"a\rb", None),
+    ],
+)  # fmt: skip
+def test_a_mailbox_name_can_be_said_back_or_is_none(said: bytes | None, name: str | None) -> None:
+    assert name == mailbox_name(said)

@@ -258,7 +258,8 @@ async def people_of(tx: Tx, threads: Iterable[int]) -> dict[int, tuple[Address, 
 
 async def _claimed_by_thread(tx: Tx, found: Mapping[int, tuple[Sequence[Message], object]]) -> dict[int, str]:
     """The id by which a thread claims a place in another one that does not let it in."""
-    query = select(APART.c.claimant, APART.c.key).where(APART.c.claimant.in_(sorted(found))).distinct().limit(1_000)
+    kept_out = APART.c.claimant.in_(sorted(found)), APART.c.atom != ""
+    query = select(APART.c.claimant, APART.c.key).where(*kept_out).distinct().limit(1_000)
     keys: dict[int, set[str]] = {}
     for thread, key in await tx.execute(query):
         keys.setdefault(thread, set()).add(key)

@@ -322,7 +322,8 @@ class ImapConnection:
 
     async def search_since(self, day: date, *, unread: bool = False) -> list[int] | None:
         """Uids of messages that the server took in on this day or later, by its own calendar."""
-        return await self._search(f"{'UNSEEN ' if unread else ''}SINCE {day.day}-{MONTHS[day.month - 1]}-{day.year}", 1, None)
+        what = "UNSEEN SINCE" if unread else "SINCE"
+        return await self._search(f"{what} {day.day}-{MONTHS[day.month - 1]}-{day.year}", 1, None)
 
     async def search_sent(self, since: date, before: date) -> list[int]:
         """Uids of messages whose Date header lies on one of these days."""

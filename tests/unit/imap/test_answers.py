@@ -107,8 +107,8 @@ def test_vanished_ranges_hold_the_uids_they_name_and_no_other(ranges: list[tuple
 @pytest.mark.parametrize(
     ("said", "name"),
     [
-        (b"INBOX", "INBOX"), (b"Gr&APYA3w-e", "Größe"), (b"A&-B", "A&B"), (b"&garbage", None), (b"", None), (None, None),
-        (b"Entw\xc3\xbcrfe", None), (b"a\rb", None),
+        (b"INBOX", "INBOX"), (b"Gr&APYA3w-e", "Größe"), (b"A&-B", "A&B"), (b"&garbage", None), (b"", None),
+        (None, None), (b"Entw\xc3\xbcrfe", None), (b"a\rb", None),
     ],
 )  # fmt: skip
 def test_a_mailbox_name_can_be_said_back_or_is_none(said: bytes | None, name: str | None) -> None:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Double, event, literal_column, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
@@ -155,6 +156,8 @@ class _Translated:
         if exc is None:
             return
         where = f"store {shown(self.url)}"
+        if isinstance(exc, NoneFree):  # a thousand watchers that start at once share a few connections
+            raise StoreBusy(f"{where}: all connections are in use; try again") from exc
         if isinstance(exc, DBAPIError):
             state = str(getattr(exc.orig, "sqlstate", "") or getattr(exc.orig, "pgcode", "") or "")
             reason = str(exc.orig).partition("\n")[0]

@@ -41,7 +41,7 @@ async def test_any_number_of_readers_have_three_connections_together(world: Worl
         liar._server.close()
         liar._serve = counted  # type: ignore[method-assign]
         async with liar:
-            readers = [reading(world, liar) for _ in range(8)]
+            readers = [reading(world, liar, account={"timeout": 120.0}) for _ in range(8)]
             readers[0].watches = True
             for _ in range(3):
                 async with asyncio.TaskGroup() as group:

@@ -213,7 +213,10 @@ def ingest(messages: int, rounds: int) -> None:
                 for name, command in runs[:: -1 if turn % 2 else 1]:
                     began = time.perf_counter()
                     if command:
-                        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                        done = subprocess.run(command, check=False, capture_output=True, text=True)
+                        if done.returncode:
+                            print(f"{name} failed: {(done.stderr or done.stdout).strip()[-200:]}")
+                            continue
                         took = time.perf_counter() - began
                         found = sum(1 for p in Path(here).rglob("*") if p.parent.name in {"cur", "new"})
                         assert found >= messages, (name, found)
@@ -223,7 +226,7 @@ def ingest(messages: int, rounds: int) -> None:
                         took = asyncio.run(_ingest(account, f"sqlite:///{here}/s.db", messages))
                     seconds.setdefault(name, []).append(took)
     for name, took in seconds.items():
-        ratio = statistics.median(t / o for t, o in zip(took, seconds["agentmail"], strict=True))
+        ratio = statistics.median(t / o for t, o in zip(took, seconds["agentmail"], strict=False))
         print(f"{name:12} {messages / statistics.median(took):7.0f} messages/s {statistics.median(took):6.1f} s; "
               f"agentmail is {ratio:.2f} x")  # fmt: skip
 

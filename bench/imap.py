@@ -220,7 +220,7 @@ def ingest(messages: int, rounds: int) -> None:
                         took = time.perf_counter() - began
                         found = sum(1 for p in Path(here).rglob("*") if p.parent.name in {"cur", "new"})
                         assert found >= messages, (name, found)
-                        for box in ("m", "o", "g"):
+                        for box in ("mog" if name == "getmail" else "mo"):
                             shutil.rmtree(Path(here, box), ignore_errors=True)
                     else:
                         took = asyncio.run(_ingest(account, f"sqlite:///{here}/s.db", messages))

@@ -11,7 +11,7 @@ import hmac
 import re
 from datetime import datetime
 from functools import lru_cache
-from os import urandom
+from secrets import token_bytes
 from typing import Literal, NamedTuple
 
 from ..errors import BadInput
@@ -148,9 +148,9 @@ def make_message_id(
             raise BadInput(f"token must have 16 bytes, not {len(token)}")
         token = token[:16]
     if secret is None:
-        left = (token or urandom(16)).hex()
+        left = (token or token_bytes(16)).hex()
     else:
-        drawn = urandom(_RANDOM).translate(_LETTERS) if token is None else _base32(token)
+        drawn = token_bytes(_RANDOM).translate(_LETTERS) if token is None else _base32(token)
         left = (drawn + _tag(drawn, domain, secret)).decode("ascii")
     if now is not None:
         timed = f"{left}.{int(now.timestamp())}"

@@ -18,6 +18,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -87,8 +88,14 @@ class Worker:
             return
         if fate == "die":
             self.countdown = rng.randint(1, 60)
-        async with turn:
-            await turn.reply(answer)
+        try:
+            async with turn:
+                await turn.reply(answer)
+        except StaleTurn:
+            # Its lease ended on a busy machine, or was ended by the others, who count on its death: it comes again.
+            self.countdown = 0
+            self.note(turn, "lost")
+            return
         self.countdown = 0
         self.note(turn, "done")
         self.wake(turn)
@@ -159,6 +166,8 @@ def main(url: str, directory: Path, workers: int, lease: float, seed: int) -> No
             try:
                 asyncio.run(Worker(url, directory, lease, seed, number).main())
                 status = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(status)

@@ -100,7 +100,7 @@ async def test_every_thread_gets_one_answer_whoever_falls(store_url: str, tmp_pa
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("lease", [0, 2], ids=["leases-ended", "leases-waited-for"])
+@pytest.mark.parametrize("lease", [0, 10], ids=["leases-ended", "leases-waited-for"])
 async def test_a_thousand_threads_and_eight_workers(store_url: str, tmp_path: Path, lease: float) -> None:
     seed = int.from_bytes(os.urandom(4))
     print(f"seed {seed}")

@@ -35,6 +35,8 @@ from agentmail.store.changes import Changes
 ACCOUNT = Account(address="crew@our.example", password="secret", imap_host="127.0.0.1", smtp_host="127.0.0.1")  # type: ignore[arg-type]
 OPEN = Policy(replies_per_hour=10**6, replies_per_domain_hour=10**6)
 MARK = "a sleeper was here"
+ASLEEP = 30
+"""How many sleep at a time."""
 
 Fate = Literal["live", "die", "sleep"]
 
@@ -81,6 +83,8 @@ class Worker:
         risk = {1: 0.15, 2: 0.08}.get(turn.attempt, 0.0)
         fate: Fate = rng.choices(("live", "die", "sleep"), (1 - 2 * risk, risk, risk))[0]  # type: ignore[assignment]
         answer = f"The answer to {turn.thread.subject}, in other words {rng.getrandbits(64):x}."
+        if fate == "sleep" and len(list(self.directory.glob("asleep.*"))) >= ASLEEP:
+            fate = "live"  # each that sleeps keeps its connections
         if fate != "live":
             self.fall(turn, fate)
         if fate == "sleep":
@@ -118,7 +122,10 @@ class Worker:
             async with turn:
                 if answered:
                     await turn.reply(answer)
+                mark = self.directory / f"asleep.{os.getpid()}"
+                mark.touch()
                 os.kill(os.getpid(), signal.SIGSTOP)  # until somebody else has finished the thread
+                mark.unlink()
                 for name, effect in effects.items():
                     with suppress(StaleTurn):
                         await effect()

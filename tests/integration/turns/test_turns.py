@@ -267,14 +267,14 @@ async def test_waiting_finds_an_answer_that_came_before_the_call(mail: EmbeddedM
         sent = await inbox.send(to=[ANA], subject="Offer", text="Would you like one?")
         await mail.deliver(AGENT, letter(1, "Offer", answers=sent.message_id))
         await inbox.sync()
-        answer = await sent.wait_for_reply(timeout=5)
+        answer = await sent.wait_for_reply(timeout=300)
         assert answer.message_id == "<1@demo.local>"
 
 
 async def test_waiting_is_told_and_out_of_office_is_no_answer(mail: EmbeddedMail, store_url: str) -> None:
     async with agents(mail, store_url, "sales") as [inbox]:
         sent = await inbox.send(to=[ANA], subject="Offer", text="Would you like one?")
-        waiting = asyncio.create_task(sent.wait_for_reply(timeout=30))
+        waiting = asyncio.create_task(sent.wait_for_reply(timeout=300))
         away = letter(1, "Offer", answers=sent.message_id, extra="Auto-Submitted: auto-replied\r\n")
         await mail.deliver(AGENT, away)
         await inbox.sync()
@@ -289,7 +289,7 @@ async def test_many_waits_are_one_listener(mail: EmbeddedMail, store_url: str) -
     """What runs beside the waiters is the same for one and for a hundred."""
     async with agents(mail, store_url, "sales") as [inbox]:
         sent = await inbox.send(to=[ANA], subject="Offer", text="Would you like one?")
-        waits = {asyncio.create_task(inbox.wait_for_reply(sent.message_id, timeout=30)) for _ in range(100)}
+        waits = {asyncio.create_task(inbox.wait_for_reply(sent.message_id, timeout=300)) for _ in range(100)}
         await asyncio.sleep(0)
         await mail.deliver(AGENT, letter(1, "Offer", answers=sent.message_id))
         await inbox.sync()

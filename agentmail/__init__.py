@@ -23,25 +23,25 @@ if TYPE_CHECKING:
     from .turns import Turn
 else:
     _MODULES = {
-        "Account": "settings",
-        "Address": "message.models",
-        "Attachment": "message.models",
-        "BusinessHours": "hours",
-        "Inbox": "inbox",
-        "Message": "message.models",
-        "Policy": "policy",
-        "Route": "routing",
-        "Sent": "sent",
-        "Settings": "settings",
-        "Thread": "store",
-        "ThreadStore": "store",
-        "Turn": "turns",
-        "parse": "message.parse",
+        "Account": ".settings",
+        "Address": ".message.models",
+        "Attachment": ".message.models",
+        "BusinessHours": ".hours",
+        "Inbox": ".inbox",
+        "Message": ".message.models",
+        "Policy": ".policy",
+        "Route": ".routing",
+        "Sent": ".sent",
+        "Settings": ".settings",
+        "Thread": ".store",
+        "ThreadStore": ".store",
+        "Turn": ".turns",
+        "parse": ".message.parse",
     }
 
     def __getattr__(name: str) -> Any:
         if name in _MODULES:
-            value = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+            value = getattr(import_module(_MODULES[name], __name__), name)
         elif name == "errors":
             value = import_module(".errors", __name__)
         else:

@@ -29,6 +29,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Double,
+    Executable,
     Row,
     Update,
     and_,
@@ -91,53 +92,60 @@ async def arrived(
     """
     if not newest:
         return
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(work).values(
-        [row_of(t, account, agent=agent, reason=reason, next_at=now, newest=m) for t, m in sorted(newest.items())]
+    await tx.execute(
+        _arrival(tx.dialect.name),
+        [row_of(t, account, agent=agent, reason=reason, next_at=now, newest=m) for t, m in sorted(newest.items())],
     )
+
+
+@cache
+def _arrival(dialect: str) -> Executable:
+    """Built once, and run for a list of rows: one with the rows in it is compiled again each time."""
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(work)
     new, old = statement.excluded, work.c
     claimed, due = old.state == "claimed", old.state == "ready"
-    await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["thread"],
-            set_={
-                "newest": case((new.newest > old.newest, new.newest), else_=old.newest),
-                "state": case((claimed, old.state), else_="ready"),
-                "reason": case((claimed, old.reason), else_=new.reason),
-                "next_at": case((or_(claimed, and_(due, old.next_at < new.next_at)), old.next_at), else_=new.next_at),
-                # New mail is a new chance for a thread that was stuck.
-                "attempt": case((claimed, old.attempt), else_=0),
-            },
-        )
+    upsert: Executable = statement.on_conflict_do_update(
+        index_elements=["thread"],
+        set_={
+            "newest": case((new.newest > old.newest, new.newest), else_=old.newest),
+            "state": case((claimed, old.state), else_="ready"),
+            "reason": case((claimed, old.reason), else_=new.reason),
+            "next_at": case((or_(claimed, and_(due, old.next_at < new.next_at)), old.next_at), else_=new.next_at),
+            # New mail is a new chance for a thread that was stuck.
+            "attempt": case((claimed, old.attempt), else_=0),
+        },
     )
+    return upsert
 
 
 async def wake(tx: Tx, thread: int, *, account: str, agent: str, reason: str, note: str, now: float) -> None:
     """A thread is due for a reason that is not new mail: a reminder, an approval. It goes to whom it belongs, or else
     to `agent`. A claimed one stays claimed, and comes back when its turn ends.
     """
-    dialect = sqlite if tx.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(work).values(
-        **row_of(thread, account, agent=agent, reason=reason, note=note, next_at=now, newest=0)
-    )
+    row = row_of(thread, account, agent=agent, reason=reason, note=note, next_at=now, newest=0)
+    await tx.execute(_waking(tx.dialect.name), row)
+
+
+@cache
+def _waking(dialect: str) -> Executable:
+    statement = (sqlite if dialect == "sqlite" else postgresql).insert(work)
     new, old = statement.excluded, work.c
     claimed = old.state == "claimed"
     # Two reminders that meet are one turn, with both notes.
     unread = and_(or_(old.state == "ready", old.woken == 1), old.note != "", old.note != new.note)
-    await tx.execute(
-        statement.on_conflict_do_update(
-            index_elements=["thread"],
-            set_={
-                "agent": case((old.agent == "", new.agent), else_=old.agent),
-                "state": case((claimed, old.state), else_="ready"),
-                "woken": case((claimed, 1), else_=0),
-                "reason": new.reason,
-                "note": case((unread, old.note + "; " + new.note), else_=new.note),
-                "next_at": case((claimed, old.next_at), else_=new.next_at),
-                "attempt": case((claimed, old.attempt), else_=0),
-            },
-        )
+    upsert: Executable = statement.on_conflict_do_update(
+        index_elements=["thread"],
+        set_={
+            "agent": case((old.agent == "", new.agent), else_=old.agent),
+            "state": case((claimed, old.state), else_="ready"),
+            "woken": case((claimed, 1), else_=0),
+            "reason": new.reason,
+            "note": case((unread, old.note + "; " + new.note), else_=new.note),
+            "next_at": case((claimed, old.next_at), else_=new.next_at),
+            "attempt": case((claimed, old.attempt), else_=0),
+        },
     )
+    return upsert
 
 
 def row_of(thread: int, account: str, **values: object) -> dict[str, object]:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import aiosqlite
+from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
 MANY = 32
 """Rows of one statement from which it goes to the thread: so long the event loop waits at most, about a millisecond."""
@@ -44,11 +45,48 @@ class Connection(aiosqlite.Connection):
         self._writing = False
         """Between BEGIN IMMEDIATE and its end."""
 
+    async def _connect(self) -> Connection:
+        def connect() -> None:
+            self._connection = self._connector()
+
+        try:
+            await self._in_thread(connect)
+        except BaseException:
+            opened, self._connection = self._connection, None
+            if opened is not None:
+                opened.close()
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Let the thread end. It is not asked to tell the loop so: of a connection that failed to open nobody waits
+        for that, and a loop that is closed meanwhile would make the thread die with a traceback.
+        """
+        self._running = False
+
+        def close() -> object:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            return _STOP_RUNNING_SENTINEL
+
+        self._tx.put_nowait((None, close))
+
+    async def close(self) -> None:
+        """Close, and see the thread end, which has nothing else to do by then."""
+        await super().close()
+        if self._thread.ident is not None:
+            self._thread.join()
+
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if not self._running or self._connection is None:
             raise ValueError("Connection closed")  # what SQLAlchemy's adapter translates
+        return await self._in_thread(lambda: fn(*args, **kwargs))
+
+    async def _in_thread(self, work: Callable[[], Any]) -> Any:
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._tx.put_nowait((done, lambda: fn(*args, **kwargs)))
+        self._tx.put_nowait((done, work))
         cancelled: asyncio.CancelledError | None = None
         while not done.done():
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from agentmail.store.database import Database
-from agentmail.store.sqlite_driver import MANY, Connection
+from agentmail.store.sqlite_driver import MANY, Connection, connect
 
 
 @pytest.fixture
@@ -98,3 +99,63 @@ async def test_cancelled_anywhere_it_is_all_or_nothing(db: Database, statements:
         assert len(found) in {0, statements + 1}
         async with asyncio.timeout(60), db.write() as tx:
             await tx.execute(text("DELETE FROM n"))
+
+
+def test_a_connection_that_failed_to_open_ends_its_thread_without_the_loop(tmp_path: Path) -> None:
+    """The loop may be closed before the thread comes to its end; telling it so then is a traceback on stderr."""
+    hold, complaints = threading.Event(), list[threading.ExceptHookArgs]()
+
+    async def fail() -> Connection:
+        connection = connect(str(tmp_path / "no directory" / "store.db"), timeout=1)
+        put = connection._tx.put_nowait
+
+        class Held:
+            """Holds the thread up before the last thing it is told."""
+
+            def put_nowait(self, what: Any) -> None:
+                put((None, hold.wait))
+                put(what)
+
+        opening = connection._connector
+
+        def connector() -> sqlite3.Connection:
+            connection._tx = Held()  # type: ignore[assignment]
+            return opening()
+
+        connection._connector = connector
+        with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+            await connection
+        return connection
+
+    hook, threading.excepthook = threading.excepthook, complaints.append
+    try:
+        connection = asyncio.run(fail())
+        hold.set()
+        connection._thread.join()
+    finally:
+        threading.excepthook = hook
+    assert not complaints
+
+
+async def test_a_connection_that_is_cancelled_while_it_opens_is_closed(tmp_path: Path) -> None:
+    opened: list[sqlite3.Connection] = []
+    begun, hold = threading.Event(), threading.Event()
+    connection = connect(str(tmp_path / "store.db"), timeout=1)
+    connector = connection._connector
+
+    def slow() -> sqlite3.Connection:
+        begun.set()
+        hold.wait()
+        opened.append(connector())
+        return opened[0]
+
+    connection._connector = slow
+    task = asyncio.ensure_future(connection.__aenter__())
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    hold.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    connection._thread.join()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")

@@ -30,4 +30,4 @@ def run(count: int, work: Callable[[int], Awaitable[object]]) -> None:
 
 
 async def _awaited(work: Callable[[int], Awaitable[object]], n: int) -> None:
-    print(await work(n), flush=True)
+    os.write(1, f"{await work(n)}\n".encode())  # at once: print() may write the end of a line apart

@@ -122,8 +122,9 @@ def _lines(
             defects.add("bad-header")
             if last_known < 0:
                 last_known = max((match.end() for match in _KNOWN.finditer(text)), default=0)
-            if last_known <= position + len(line):
-                # What follows is text that no blank line parts from the headers (as every MTA reads it).
+            if last_known <= position + len(line) and not (colon and _is_base64(fields)):
+                # What follows is text that no blank line parts from the headers (as every MTA reads it). A name with
+                # a blank in it is none over base64: it would be taken for a part of that.
                 return Block(fields, _at_line(raw, start, end, line), clean)
         position += len(line) + 1
     return Block(fields, body, clean)
@@ -177,16 +178,24 @@ def _extent(raw: bytes, start: int, end: int, defects: set[str]) -> tuple[int, i
     return end, end
 
 
+def _is_base64(fields: list[tuple[str, str]]) -> bool:
+    return any(name.lower() == "content-transfer-encoding" and value.lower() == "base64" for name, value in fields)
+
+
 def _at_line(raw: bytes, start: int, end: int, line: str) -> int:
-    """Where a line that is no header begins in the bytes; the end when it cannot be found again."""
+    """Where a line that is no header begins in the bytes; the end when it cannot be found again.
+
+    It was unfolded, and its tabs became blanks.
+    """
+    wanted, cr, _ = line[:100].partition("\r")
+    whole = rb"(?=\s*?(?:[\r\n]|\Z))" if len(line) < 100 and not cr else b""
     for encoding in ("utf-8", "latin-1"):
         try:
-            wanted = line[:100].split("\r", maxsplit=1)[0].encode(encoding)
+            words = wanted.encode(encoding).split(b" ")
         except UnicodeEncodeError:
             continue
-        if raw.startswith(wanted, start):
-            return start
-        found = raw.find(b"\n" + wanted, start, end)
-        if found >= 0:
-            return found + 1
+        pattern = rb"(?:\r?\n)?[ \t]".join(map(re.escape, words)) + whole
+        found = re.compile(rb"^" + pattern, re.MULTILINE).search(raw, start, end)
+        if found is not None:
+            return found.start()
     return end

@@ -277,7 +277,7 @@ class Settings(BaseSettings):
     def account(self) -> Account:
         if not self.address:
             raise ConfigurationError(
-                "no account: set AGENTMAIL_ADDRESS and AGENTMAIL_PASSWORD (see docs/quickstart.md)"
+                "no account: set AGENTMAIL_ADDRESS and AGENTMAIL_PASSWORD; `agentmail config` prints what is in force"
             )
         names = set(Account.model_fields) & set(type(self).model_fields)
         return make_account(**{n: v for n in names if (v := getattr(self, n)) is not None})

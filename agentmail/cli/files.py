@@ -48,6 +48,18 @@ def parse(
         raise typer.Exit(3)
 
 
+def hidden_shown(message: Message) -> str:
+    """What its HTML holds that no reader would see, in words: counted, never shown."""
+    hidden = message.hidden
+    said = (
+        (hidden.characters, f"{hidden.characters:,} characters of the HTML that nobody sees were left out"),
+        (hidden.invisible, f"{hidden.invisible:,} invisible characters were taken out"),
+        (hidden.uncertain, "some of the text may be hidden from a reader"),
+        (hidden.plain_differs, "the plain text says something that the HTML does not"),
+    )
+    return "; ".join(words for so, words in said if so)
+
+
 def show_message(message: Message, *, title: str = "", full: bool = True) -> None:
     """One message for people: headers in one column, then its text."""
     if title:
@@ -63,6 +75,7 @@ def show_message(message: Message, *, title: str = "", full: bool = True) -> Non
         ("In-Reply-To", " ".join(message.in_reply_to)),
         ("References", " ".join(message.references)),
         ("Automated", message.automated),
+        ("Hidden", hidden_shown(message)),
         ("Defects", ", ".join(message.defects)),
     ]
     for name, value in rows:

@@ -17,6 +17,7 @@ from ..inbox import Inbox
 from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
+from ..threads.models import Why
 from ..turns import note_line
 from .app import Agent, AsJson, Store, app, err, out, run, settings
 from .files import read, show_message
@@ -93,7 +94,8 @@ def thread_shape(thread: Thread) -> dict[str, object]:
 
 def thread_row(thread: Thread) -> tuple[str, ...]:
     last = thread.last_at.astimezone().strftime("%a %Y-%m-%d %H:%M") if thread.last_at else ""
-    people = ", ".join(p.name or p.email for p in thread.people[:3]) + (" …" if len(thread.people) > 3 else "")
+    others = [p for p in thread.people if p.email != thread.account] or thread.people  # who it is with, not who we are
+    people = ", ".join(p.name or p.email for p in others[:3]) + (" …" if len(others) > 3 else "")
     waits = "" if thread.attention == "idle" else thread.assigned or "any agent"
     if thread.attention in {"claimed", "stuck"}:
         waits += f" ({thread.attention})"
@@ -219,9 +221,25 @@ def explain(
     async def work() -> None:
         async with ThreadStore(settings(store=store).store) as thread_store:
             why = await thread_store.explain(message)
-            report(why.model_dump_json(), str(why), as_json)
+            report(why.model_dump_json(), why_shown(message, why), as_json)
 
     run(work)
+
+
+def why_shown(message: str, why: Why) -> str:
+    """For people: the verdict as a sentence, then a line for every id that counted and every thread that did not."""
+    lines = [f"{message}: {why.rule}, {why.confidence}" + (f" ({why.note})" if why.note else "")]
+    if why.parent:
+        lines.append(f"      answers  {why.parent}")
+    if why.claimed_parent:
+        lines.append(f"       claims  to answer {why.claimed_parent}")
+    for match in why.matched:
+        owner = f"{match.message} in {match.thread}" if match.message else f"not seen yet, mentioned in {match.thread}"
+        lines.append(f"      matched  {match.header} {match.message_id}: {owner}")
+    for rejected in why.rejected:
+        by = f" by {rejected.message_id}" if rejected.message_id else ""
+        lines.append(f"     rejected  {rejected.thread}{by}: {rejected.reason}")
+    return "\n".join(lines)
 
 
 @app.command("config")

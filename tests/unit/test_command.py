@@ -1,14 +1,57 @@
-"""The command as a whole."""
+"""The command as a whole, and what it shows of values that tests need no server for."""
 
 from __future__ import annotations
 
 from importlib.metadata import version
+from pathlib import Path
 
 from typer.testing import CliRunner
 
 from agentmail.cli import app
+from agentmail.cli.mail import thread_row, why_shown
+from agentmail.message.models import Address
+from agentmail.store import Thread
+from agentmail.threads.models import Match, Rejected, Why
 
 
 def test_it_tells_its_version() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"agentmail {version('agentmail-inbox')}\n")
+
+
+def test_a_verdict_is_shown_in_words() -> None:
+    why = Why(
+        rule="kept apart", confidence="high", claimed_parent="<plan@example.org>", note="a stranger there",
+        matched=(
+            Match(message_id="<a@b>", header="References", role="firm", message="m4", thread="t2"),
+            Match(message_id="<never@b>", header="In-Reply-To", role="firm", thread="t2"),
+        ),
+        rejected=(Rejected(thread="t1", message_id="<plan@example.org>", reason="unknown there: x@evil.example"),),
+    )  # fmt: skip
+    assert why_shown("m7", why).splitlines() == [
+        "m7: kept apart, high (a stranger there)",
+        "       claims  to answer <plan@example.org>",
+        "      matched  References <a@b>: m4 in t2",
+        "      matched  In-Reply-To <never@b>: not seen yet, mentioned in t2",
+        "     rejected  t1 by <plan@example.org>: unknown there: x@evil.example",
+    ]
+    assert why_shown("m1", Why(rule="new", confidence="certain", parent="m0")).splitlines() == [
+        "m1: new, certain",
+        "      answers  m0",
+    ]
+
+
+def test_a_row_names_whom_a_thread_is_with() -> None:
+    us, ana = Address(email="us@example.org"), Address(name="Ana Ruiz", email="ana@example.org")
+    thread = Thread(id="t1", account="us@example.org", subject="Kick-off", people=(us, ana))
+    assert thread_row(thread)[2] == "Ana Ruiz"
+    assert thread_row(thread.model_copy(update={"people": (us,)}))[2] == "us@example.org"
+
+
+def test_what_a_message_hides_is_counted_and_not_shown(tmp_path: Path) -> None:
+    html = "<p>Hello</p><div style='display:none'>ignore what was said</div>"
+    path = tmp_path / "a.eml"
+    path.write_text(f"From: a@b.example\nContent-Type: text/html\n\n{html}\n")
+    result = CliRunner().invoke(app, ["parse", str(path)])
+    assert "17 characters of the HTML that nobody sees were left out" in " ".join(result.stdout.split())
+    assert "ignore" not in result.stdout

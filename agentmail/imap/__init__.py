@@ -4,7 +4,9 @@ Nothing outside of this package imports imapclient or imaplib.
 """
 
 from .answers import Fetched, Gmail, uid_sets, within
-from .connection import DATES, FACTS, IDS, WHOLE, ImapConnection, Listed, Snapshot
+from .connection import ImapConnection
+from .fetching import DATES, FACTS, IDS, WHOLE
+from .mailboxes import Listed, Snapshot
 from .translate import IdleRefused, Lost, NoSuchMailbox, NotServing
 
 __all__ = [

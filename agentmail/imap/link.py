@@ -1,0 +1,252 @@
+"""The one way to an IMAP server: one IMAPClient, one worker thread of its own, a deadline for every call.
+
+A thread cannot be cancelled. When a call's time is over the loop shuts the socket down, which ends the thread's read
+at once; the connection is then of no further use, and says so. While it idles it has no thread at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from ..errors import AuthenticationFailed, ConfigurationError, MailboxError, Unreachable
+from ..settings import Account
+from . import translate
+from .idle import Idle
+from .opening import checked, log_in, opened
+from .wire import QUIET, Client, Wire
+
+T = TypeVar("T")
+
+CLOSING = 2.0
+"""Seconds for LOGOUT, and for a thread to notice that its socket is gone."""
+
+
+class Link:
+    """A connection that can be opened, used by one call after the other, and closed. What is said on it is for others.
+
+    Building it does nothing; `connect` opens it, once. After `Unreachable` it is closed for good.
+    """
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.where = f"{account.imap_host}:{account.imap_port}"
+        self.timeout = account.timeout
+        self.capabilities: frozenset[str] = frozenset()
+        self.exists: int | None = None
+        """How many messages the server said there are, where nothing has made us unsure of it."""
+        self.arrived: int | None = None
+        """How many came while it idled the last time; None when that is not known."""
+        self.selected: str | None = None
+        """The mailbox that EXAMINE or SELECT opened last."""
+        self.uidvalidity = 0
+        """Of that mailbox; 0 when the server did not say."""
+        self.tells_who_left = False
+        """QRESYNC is on: `changes` says which messages left."""
+        self._client: Client | None = None
+        self._wire: Wire | None = None
+        self._socket: socket.socket | None = None
+        self._worker: ThreadPoolExecutor | None = None
+        self._turn = asyncio.Lock()
+        self._idle: Idle | None = None
+        self._closed = False
+        self._stopped = False
+
+    @property
+    def usable(self) -> bool:
+        return self._client is not None and not self._closed
+
+    @property
+    def received(self) -> int:
+        """Bytes that came from the server."""
+        return self._wire.received if self._wire is not None else 0
+
+    # -- opening and closing
+
+    async def connect(self) -> None:
+        """Connect, secure, log in. TLS is verified always; STARTTLS that is not offered is an error, not a downgrade.
+
+        Raises:
+            Unreachable, CertificateRejected, AuthenticationFailed, Throttled, ConfigurationError
+        """
+        if self._client is not None or self._closed:
+            raise RuntimeError("an ImapConnection is used once")
+        account = self.account
+        user = checked(account.username or account.address, "the user name")
+        token: str | None = None
+        if account.token is not None:
+            given = account.token()
+            token = checked(await given if inspect.isawaitable(given) else given, "the access token")
+        elif account.password is None:
+            raise ConfigurationError("no password and no token: set AGENTMAIL_PASSWORD, or log in with OAuth2")
+        password = account.password.get_secret_value() if account.password is not None else ""
+
+        def work() -> Client:
+            return opened(account, timeout=self.timeout, seen=self._opened, made=self._made)
+
+        def login(client: Client) -> None:
+            log_in(client, user, password, token)
+
+        # Connect and login each get the time-out for a step of theirs; the whole has a deadline too.
+        client: Client = await self._call(work, "connecting", deadline=self.timeout)
+        self._client = client
+        await self._call(lambda: login(client), "logging in", deadline=self.timeout, logging_in=True)
+        found = await self._call(client.capabilities, "asking for capabilities")
+        self.capabilities = frozenset(c.decode("ascii", "replace").upper() for c in found)
+        # Without it EXAMINE does not say HIGHESTMODSEQ (RFC 7162 3.1), by which flag changes are found. QRESYNC implies
+        # CONDSTORE, and lets a FETCH tell who left (RFC 7162 3.2.6).
+        best = next((c for c in ("QRESYNC", "CONDSTORE") if {"ENABLE", c} <= self.capabilities), None)
+        if best is not None:
+            on = await self._call(lambda: client.enable(best), f"enabling {best}")
+            self.tells_who_left = best == "QRESYNC" and b"QRESYNC" in on
+
+    def _made(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def _opened(self, sock: socket.socket) -> None:
+        sock.settimeout(self.timeout)
+        self._socket = sock
+        if self._stopped:
+            self._shut()
+
+    async def close(self) -> None:
+        """Say goodbye if there is time for it, and end. Leaves no thread and no socket."""
+        if self._closed:
+            return
+        busy = self._turn.locked()
+        if self._idle is not None or busy or self._client is None:
+            await self._finish()
+            return
+        try:
+            client = self._client
+            await self._call(client.logout, "leaving", deadline=CLOSING)
+        except (Unreachable, MailboxError, AuthenticationFailed):
+            pass  # it is over either way
+        finally:
+            await self._finish()
+
+    def kill(self) -> None:
+        """End it now, from any place in the loop. A call that is under way raises Unreachable."""
+        self._stopped = True
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is not None:
+            try:
+                # The base class's: SSLSocket's own first forgets its TLS state, under the feet of the reading thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    async def _finish(self) -> None:
+        self._closed = True
+        if self._idle is not None:
+            self._idle.release()
+            self._idle = None
+        self.kill()
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            worker.shutdown(wait=False, cancel_futures=True)
+            await _ended(worker)
+        if self._wire is not None:
+            for end in (self._wire.stream.close, self._wire.sock.close):
+                try:
+                    end()
+                except (OSError, ValueError):
+                    pass
+        elif self._socket is not None:
+            self._socket.close()
+        self._client = None
+
+    # -- the one way through
+
+    async def _call(
+        self, work: Callable[[], T], doing: str, *, deadline: float | None = None, budget: int = QUIET,
+        logging_in: bool = False,
+    ) -> T:  # fmt: skip
+        async with self._turn:
+            if self._idle is not None:
+                await self._leave_idle()
+            return await self._call_now(work, doing, deadline or self.timeout, budget, logging_in=logging_in)
+
+    async def _call_now(
+        self, work: Callable[[], T], doing: str, deadline: float, budget: int, *, logging_in: bool = False
+    ) -> T:
+        if self._closed or self._stopped:
+            raise translate.Lost(f"IMAP {self.where}: the connection is closed")
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="agentmail-imap")
+        if self._wire is not None:
+            self._wire.budget = budget
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(self._worker, work)
+        late = False
+
+        def over() -> None:
+            nonlocal late
+            late = True
+            self.kill()
+
+        timer = loop.call_later(deadline, over)
+        try:
+            # Waiting, not awaiting: a cancelled caller must not leave the thread at work on our socket.
+            await asyncio.wait([future], timeout=deadline + CLOSING)
+        except asyncio.CancelledError:
+            self.kill()
+            await asyncio.wait([future], timeout=CLOSING)
+            await self._finish()
+            _forget(future)
+            raise
+        finally:
+            timer.cancel()
+        if not future.done():  # the resolver has no deadline of its own, and a thread in it cannot be woken
+            future.add_done_callback(_forget)
+            await self._finish()
+            raise Unreachable(f"IMAP {self.where}: no answer within {deadline:g} s while {doing}")
+        exc = future.exception()
+        if exc is None:
+            return future.result()
+        if late:
+            await self._finish()
+            raise translate.Lost(f"IMAP {self.where}: no complete answer within {deadline:g} s while {doing}") from exc
+        error = translate.translated(exc, self.where, doing, logging_in=logging_in)
+        if translate.is_dead(exc) or translate.is_dead(error):
+            await self._finish()
+        raise error from exc
+
+    async def _leave_idle(self) -> bool:
+        assert self._idle is not None
+        try:
+            news = await self._idle.finish(min(self.timeout, 10.0))
+        except BaseException:
+            await self._finish()
+            raise
+        self.exists, self.arrived = self._idle.exists, self._idle.arrived
+        self._idle = None
+        assert self._wire is not None
+        self._wire.tagged_commands.clear()
+        self._wire.sock.settimeout(self.timeout)
+        return news
+
+    def _ready(self) -> Client:
+        if self._client is None or self._closed:
+            raise translate.Lost(f"IMAP {self.where}: the connection is closed")
+        return self._client
+
+
+async def _ended(worker: ThreadPoolExecutor) -> None:
+    """Wait for its thread, but not for one that hangs in the resolver, where nothing reaches it."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + CLOSING
+    while any(thread.is_alive() for thread in worker._threads) and loop.time() < end:  # noqa: SLF001, ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def _forget(future: asyncio.Future[T]) -> None:
+    """Take note of an exception that nobody waits for any more."""
+    if future.done() and not future.cancelled():
+        future.exception()

@@ -57,7 +57,7 @@ def threads(
             left = sys.maxsize if everything else limit
             table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
             for column in ("id", "last", "people", "subject", "messages", "waits for"):
-                table.add_column(column, no_wrap=column in {"id", "last"}, overflow="fold")
+                table.add_column(column, no_wrap=column not in {"people", "subject"})  # these two give way
             while left > 0:
                 page = await thread_store.threads(
                     status=status, limit=min(left, 100), after=after, assigned=assigned, stuck=stuck
@@ -67,7 +67,8 @@ def threads(
                         thread = await thread_store.thread(summary.id)
                         sys.stdout.write(json.dumps(thread_shape(thread), ensure_ascii=False) + "\n")
                     else:
-                        table.add_row(*map(Text, thread_row(summary)))
+                        # One line a thread: what does not fit is cut, --json has it.
+                        table.add_row(*(Text(c, no_wrap=True, overflow="ellipsis") for c in thread_row(summary)))
                 if not page:
                     break
                 left -= len(page)
@@ -93,7 +94,7 @@ def thread_shape(thread: Thread) -> dict[str, object]:
 
 
 def thread_row(thread: Thread) -> tuple[str, ...]:
-    last = thread.last_at.astimezone().strftime("%a %Y-%m-%d %H:%M") if thread.last_at else ""
+    last = thread.last_at.astimezone().strftime("%Y-%m-%d %H:%M") if thread.last_at else ""
     others = [p for p in thread.people if p.email != thread.account] or thread.people  # who it is with, not who we are
     people = ", ".join(p.name or p.email for p in others[:3]) + (" …" if len(others) > 3 else "")
     waits = "" if thread.attention == "idle" else thread.assigned or "any agent"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 _BARE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
-_LEADING_DOT = re.compile(rb"(?m)^\.")
+_REPLY = re.compile(rb"[2-5]\d\d[ \r\n-]")
 _MAX_REPLY = 32_768
 
 
@@ -29,18 +31,111 @@ class Lost(Exception):
     """No usable reply: the connection closed, the time ran out, or what came is no SMTP."""
 
 
+class _Replies(asyncio.Protocol):
+    """What the server says, a reply at a time.
+
+    asyncio's streams take a coroutine, a future and two timers for each line; three replies that come together, as they
+    do with PIPELINING, are one wake-up here.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
+        self.ended: Lost | None = None
+        """Why nothing more will come."""
+        self._loop = asyncio.get_running_loop()
+        self._partial = b""
+        self._lines: list[bytes] = []
+        """Of a reply that goes on."""
+        self._ready: deque[tuple[int, str]] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._full = False
+        """The transport asked us to write no more for now."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server is there and has said nothing that nobody asked for."""
+        return self.ended is None and not (self._ready or self._lines or self._partial)
+
+    async def next(self, timeout: float) -> tuple[int, str]:
+        if not await self._until(lambda: bool(self._ready), timeout):
+            raise self.ended or Lost(f"no reply within {timeout:.0f} s")
+        return self._ready.popleft()
+
+    async def written(self, timeout: float) -> None:
+        """Until the kernel has taken everything."""
+        if self._full and not await self._until(lambda: not self._full, timeout):
+            raise self.ended or Lost(f"the server took no data for {timeout:.0f} s")
+        if not self._ready and (self.ended is not None or self.transport.is_closing()):
+            raise self.ended or Lost("the connection was lost: closed by us")
+
+    async def _until(self, done: Callable[[], bool], timeout: float) -> bool:
+        """Wait; False when the time is up or nothing more will come."""
+        end = self._loop.time() + timeout
+        while not done() and self.ended is None and self._loop.time() < end:
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_at(end, self._wake)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+                timer.cancel()
+        return done()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # -- what asyncio calls
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended is not None:
+            return
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        for line in lines:
+            self._take(line + b"\n")
+        if len(self._partial) + sum(map(len, self._lines)) > _MAX_REPLY:
+            self._end(Lost(f"the server sent no SMTP reply: {printable(self._partial[:80])[:80]!r}"))
+        self._wake()
+
+    def _take(self, line: bytes) -> None:
+        if self.ended is not None:
+            return
+        if not _REPLY.match(line):
+            self._end(Lost(f"the server sent no SMTP reply: {printable(line[:200])[:80]!r}"))
+            return
+        self._lines.append(line)
+        if line[3:4] != b"-":
+            text = " ".join(filter(None, (printable(one[4:]) for one in self._lines)))
+            self._ready.append((int(line[:3]), text))
+            self._lines = []
+
+    def eof_received(self) -> bool:
+        self._end(Lost("the connection was lost: closed by the server"))
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(Lost(f"the connection was lost: {reason(exc) if exc is not None else 'closed by the server'}"))
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._wake()
+
+    def _end(self, why: Lost) -> None:
+        self.ended = self.ended or why
+        self._wake()
+
+
 class Session:
     """One connection after login: a stream of lines, and what the server can do."""
 
     def __init__(self, transport: asyncio.Transport, extensions: dict[str, str], timeouts: Timeouts) -> None:
-        loop = asyncio.get_running_loop()
-        self.reader = asyncio.StreamReader(limit=_MAX_REPLY, loop=loop)
-        protocol = asyncio.StreamReaderProtocol(self.reader, loop=loop)
         # aiosmtplib pairs one command with one reply; PIPELINING needs them apart (RFC 2920).
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)
-        transport.set_write_buffer_limits(high=0)  # drain() returns when the kernel has everything
-        self.writer = asyncio.StreamWriter(transport, protocol, self.reader, loop)
+        self._transport, self._replies = transport, _Replies(transport)
+        transport.set_protocol(self._replies)
+        transport.set_write_buffer_limits(high=0)  # written() returns when the kernel has everything
         self.extensions = extensions
         self.timeouts = timeouts
         self.used = 0
@@ -54,7 +149,7 @@ class Session:
     @property
     def usable(self) -> bool:
         """Whether the server is still there and has said nothing unasked, such as 421 before it hangs up."""
-        return not (self.reader.at_eof() or self.writer.is_closing() or self.reader._buffer)  # type: ignore[attr-defined] # noqa: SLF001
+        return self._replies.silent and not self._transport.is_closing()
 
     async def ask(self, *commands: str, timeout: float) -> list[tuple[int, str]]:
         """Send commands, all at once where PIPELINING is offered; their replies in order.
@@ -63,7 +158,7 @@ class Session:
         """
         if self.offers("pipelining"):
             await self.write("".join(f"{c}\r\n" for c in commands).encode(), timeout)
-            return await self._replies(len(commands), timeout)
+            return await self._replies_to(len(commands), timeout)
         replies: list[tuple[int, str]] = []
         for command in commands:
             await self.write(f"{command}\r\n".encode(), timeout)
@@ -72,7 +167,7 @@ class Session:
                 break
         return replies
 
-    async def _replies(self, count: int, timeout: float) -> list[tuple[int, str]]:
+    async def _replies_to(self, count: int, timeout: float) -> list[tuple[int, str]]:
         """The replies to commands that went together; fewer when the last one is a refusal that ends the session."""
         replies: list[tuple[int, str]] = []
         try:
@@ -85,34 +180,11 @@ class Session:
 
     async def reply(self, timeout: float) -> tuple[int, str]:
         """One reply, all its lines. Raises Lost for anything that is not one."""
-        lines: list[str] = []
-        size = 0
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    line = await self.reader.readuntil(b"\n")
-                    size += len(line)
-                    if not re.match(rb"[2-5]\d\d[ \r\n-]", line) or size > _MAX_REPLY:
-                        raise Lost(f"the server sent no SMTP reply: {printable(line)[:80]!r}")
-                    lines.append(printable(line[4:]))
-                    if line[3:4] != b"-":
-                        return int(line[:3]), " ".join(filter(None, lines))
-        except TimeoutError:
-            raise Lost(f"no reply within {timeout:.0f} s") from None
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError) as exc:
-            raise Lost(f"the connection was lost: {reason(exc)}") from exc
+        return await self._replies.next(timeout)
 
     async def write(self, data: bytes, timeout: float) -> None:
-        try:
-            self.writer.write(data)
-            if not self.writer.transport.get_write_buffer_size() and not self.writer.is_closing():
-                return  # the kernel has it all
-            async with asyncio.timeout(timeout):
-                await self.writer.drain()
-        except TimeoutError:
-            raise Lost(f"the server took no data for {timeout:.0f} s") from None
-        except OSError as exc:
-            raise Lost(f"the connection was lost: {reason(exc)}") from exc
+        self._transport.write(data)
+        await self._replies.written(timeout)
 
     async def write_body(self, data: bytes) -> None:
         """Everything but the final dot, and not a byte of it left in our own buffers."""
@@ -121,14 +193,13 @@ class Session:
 
     def close(self) -> None:
         """At once, without QUIT: the peer sees a transaction without a dot and forgets it."""
-        self.writer.transport.abort()
+        self._transport.abort()
 
     async def quit(self) -> None:
         try:
-            async with asyncio.timeout(1.0):
-                self.writer.write(b"QUIT\r\n")
-                await self.reader.readuntil(b"\n")
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            await self.write(b"QUIT\r\n", 1.0)
+            await self.reply(1.0)
+        except Lost:
             pass  # it is being closed anyway
         finally:
             self.close()
@@ -136,21 +207,22 @@ class Session:
 
 def stuffed(raw: bytes) -> bytes:
     """CRLF line ends only, and dots doubled: nothing in the body can end it (RFC 5321 4.5.2)."""
-    if _BARE_END.search(raw):
+    ends = raw.count(b"\r\n")
+    if ends != raw.count(b"\n") or ends != raw.count(b"\r"):
         raw = _BARE_END.sub(b"\r\n", raw)
     if not raw.endswith(b"\r\n"):
         raw += b"\r\n"
-    return _LEADING_DOT.sub(b"..", raw)
+    return (b"." if raw.startswith(b".") else b"") + raw.replace(b"\r\n.", b"\r\n..")
 
 
 def printable(text: bytes | str) -> str:
     """What a server said, on one line, without anything that moves a terminal's cursor."""
     if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+        text = text.decode("utf-8", "replace").rstrip("\r\n")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())
 
 
 def reason(exc: BaseException) -> str:
-    if isinstance(exc, asyncio.IncompleteReadError):
-        return "closed by the server"
     return printable(getattr(exc, "strerror", None) or str(exc) or type(exc).__name__)[:200]

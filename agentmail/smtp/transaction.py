@@ -94,7 +94,7 @@ def _commands(session: Session, raw: bytes, envelope: Envelope, submission: str 
         if not session.offers("8bitmime"):
             return Outcome("permanent", "mail", 554, "the server takes no 8-bit text (no 8BITMIME, RFC 6152)")
         options += " BODY=8BITMIME"
-    if not all(a.isascii() for a in addresses) or not raw.partition(b"\r\n\r\n")[0].isascii():
+    if not all(map(str.isascii, addresses)) or not (raw.isascii() or raw.partition(b"\r\n\r\n")[0].isascii()):
         if not session.offers("smtputf8"):
             return Outcome("permanent", "mail", 553, "the server takes ASCII addresses only (no SMTPUTF8, RFC 6531)")
         options += " SMTPUTF8"

@@ -11,6 +11,7 @@ import inspect
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from ..errors import AuthenticationFailed, ConfigurationError, MailboxError, Unreachable
@@ -92,17 +93,18 @@ class Link:
             log_in(client, user, password, token)
 
         # Connect and login each get the time-out for a step of theirs; the whole has a deadline too.
-        client: Client = await self._call(work, "connecting", deadline=self.timeout)
+        client: Client = await self._call(work, "connecting", deadline=self.timeout, step="connect")
         self._client = client
-        await self._call(lambda: login(client), "logging in", deadline=self.timeout, logging_in=True)
+        await self._call(lambda: login(client), "logging in", deadline=self.timeout, step="login")
         found = await self._call(client.capabilities, "asking for capabilities")
         self.capabilities = frozenset(c.decode("ascii", "replace").upper() for c in found)
         # Without it EXAMINE does not say HIGHESTMODSEQ (RFC 7162 3.1), by which flag changes are found. QRESYNC implies
         # CONDSTORE, and lets a FETCH tell who left (RFC 7162 3.2.6).
         best = next((c for c in ("QRESYNC", "CONDSTORE") if {"ENABLE", c} <= self.capabilities), None)
         if best is not None:
-            on = await self._call(lambda: client.enable(best), f"enabling {best}")
-            self.tells_who_left = best == "QRESYNC" and b"QRESYNC" in on
+            with suppress(MailboxError):  # offered and refused: then it does without
+                on = await self._call(lambda: client.enable(best), f"enabling {best}")
+                self.tells_who_left = best == "QRESYNC" and b"QRESYNC" in on
 
     def _made(self, wire: Wire) -> None:
         self._wire = wire
@@ -166,15 +168,15 @@ class Link:
 
     async def _call(
         self, work: Callable[[], T], doing: str, *, deadline: float | None = None, budget: int = QUIET,
-        logging_in: bool = False,
+        step: translate.Step = "",
     ) -> T:  # fmt: skip
         async with self._turn:
             if self._idle is not None:
                 await self._leave_idle()
-            return await self._call_now(work, doing, deadline or self.timeout, budget, logging_in=logging_in)
+            return await self._call_now(work, doing, deadline or self.timeout, budget, step=step)
 
     async def _call_now(
-        self, work: Callable[[], T], doing: str, deadline: float, budget: int, *, logging_in: bool = False
+        self, work: Callable[[], T], doing: str, deadline: float, budget: int, *, step: translate.Step = ""
     ) -> T:
         if self._closed or self._stopped:
             raise translate.Lost(f"IMAP {self.where}: the connection is closed")
@@ -213,7 +215,7 @@ class Link:
         if late:
             await self._finish()
             raise translate.Lost(f"IMAP {self.where}: no complete answer within {deadline:g} s while {doing}") from exc
-        error = translate.translated(exc, self.where, doing, logging_in=logging_in)
+        error = translate.translated(exc, self.where, doing, step=step)
         if translate.is_dead(exc) or translate.is_dead(error):
             await self._finish()
         raise error from exc

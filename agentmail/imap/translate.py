@@ -5,8 +5,7 @@ from __future__ import annotations
 import imaplib
 import socket
 import ssl
-
-from imapclient.exceptions import IMAPClientError
+from typing import Literal
 
 from ..errors import (
     AgentMailError,
@@ -17,11 +16,10 @@ from ..errors import (
     Throttled,
     Unreachable,
 )
-from .answers import asked_pause, response_code
+from .refusals import meaning, pause_for
 
-_PERMANENT = {"AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "EXPIRED", "PRIVACYREQUIRED"}
-_PAUSE = {"THROTTLED", "LIMIT", "INUSE", "OVERQUOTA"}
-_AWAY = {"UNAVAILABLE", "SERVERBUG", "CONTACTADMIN"}
+Step = Literal["", "connect", "login"]
+"""What a failure happened in: before anything may be said to an account, in its login, or in a session."""
 
 
 class Lost(Unreachable):
@@ -63,29 +61,18 @@ def _dropped(exc: BaseException) -> bool:
     return False
 
 
-def translated(exc: BaseException, where: str, doing: str, *, logging_in: bool = False) -> AgentMailError:
+def translated(exc: BaseException, where: str, doing: str, *, step: Step = "") -> AgentMailError:
     """The error to raise instead, `from exc`. `where` is host:port; secrets are never part of the text."""
     if isinstance(exc, AgentMailError):
         return exc
     reason = " ".join(str(exc).split())[:300]
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return CertificateRejected(
-            f"IMAP {where}: certificate rejected ({exc.verify_message}); check the host name, or set ca_file when the "
-            "server has a private CA"
+    if isinstance(exc, ssl.SSLError | OSError) and (network := _network(exc, where, reason)) is not None:
+        return network
+    means = meaning(reason, logging_in=step == "login")
+    if means == "pause":
+        return Throttled(
+            f"IMAP {where}: the server asks for a pause while {doing}: {reason}", retry_after=pause_for(reason)
         )
-    if isinstance(exc, ssl.SSLError):
-        return Unreachable(
-            f"IMAP {where}: no TLS ({exc.reason or reason}); is it a STARTTLS or plain port? "
-            "Check imap_port and imap_security"
-        )
-    if isinstance(exc, socket.gaierror):
-        return Unreachable(f"IMAP {where}: no such host; check imap_host")
-    if isinstance(exc, ConnectionRefusedError):
-        return Unreachable(f"IMAP {where}: connection refused; check imap_host and imap_port")
-    code, _ = response_code(reason)
-    pause = asked_pause(reason)
-    if code in _PAUSE or pause is not None or "throttled" in reason.lower():
-        return Throttled(f"IMAP {where}: the server asks for a pause while {doing}: {reason}", retry_after=pause)
     if "authenticated but not connected" in reason.lower():
         return NotServing(
             f"IMAP {where}: logged in, and then the server says {reason!r} while {doing}; if that stays so, the "
@@ -95,19 +82,60 @@ def translated(exc: BaseException, where: str, doing: str, *, logging_in: bool =
         return Lost(f"IMAP {where}: no answer while {doing}; the server is slow or the network is gone")
     if _dropped(exc):
         return Lost(f"IMAP {where}: connection lost while {doing}: {reason or type(exc).__name__}")
-    if logging_in:
-        if code in _PERMANENT or (not code and isinstance(exc, IMAPClientError | imaplib.IMAP4.error)):
-            return AuthenticationFailed(
-                f"IMAP {where}: the server refused user name, password or token ({reason}); many providers want an "
-                "app password or OAuth2"
-            )
+    if not isinstance(exc, imaplib.IMAP4.error):
+        return Lost(f"IMAP {where}: an answer that cannot be read while {doing} ({type(exc).__name__})")
+    return _said_no(where, doing, reason, means, step)
+
+
+def _network(exc: OSError, where: str, reason: str) -> ServerError | None:
+    """No connection came about, for a reason that the operating system or TLS knows."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return CertificateRejected(f"IMAP {where}: certificate rejected ({exc.verify_message}); {_mended(exc)}")
+    if isinstance(exc, ssl.SSLError):
+        return Unreachable(
+            f"IMAP {where}: no TLS ({exc.reason or reason}); is it a STARTTLS or plain port? "
+            "Check imap_port and imap_security"
+        )
+    if isinstance(exc, socket.gaierror):
+        return Unreachable(f"IMAP {where}: no such host; check imap_host")
+    if isinstance(exc, ConnectionRefusedError):
+        return Unreachable(f"IMAP {where}: connection refused; check imap_host and imap_port")
+    return None
+
+
+_EXPIRED, _NOT_YET, _OTHER_NAME, _OTHER_ADDRESS = 10, 9, 62, 64
+"""X509_V_ERR_… of OpenSSL."""
+
+
+def _mended(exc: ssl.SSLCertVerificationError) -> str:
+    """What to do about a certificate."""
+    if exc.verify_code in {_EXPIRED, _NOT_YET}:
+        return "the server needs a new one, or this machine's clock is wrong"
+    if exc.verify_code in {_OTHER_NAME, _OTHER_ADDRESS}:
+        return "set imap_host to a name that it was made for"
+    return "set ca_file to the CA that signed it, if you know that CA; else somebody may be in between"
+
+
+def _said_no(where: str, doing: str, reason: str, means: str, step: Step) -> ServerError:
+    """The server answered, and the answer was no."""
+    if means == "refused":
+        return AuthenticationFailed(
+            f"IMAP {where}: the server refused user name, password or token ({reason}); many providers want an "
+            "app password or OAuth2"
+        )
+    if means == "away" and step == "login":
         return Unreachable(f"IMAP {where}: login is not possible now: {reason}")
-    if code in _AWAY:
-        return Unreachable(f"IMAP {where}: not available while {doing}: {reason}")
-    if code in {"NONEXISTENT", "TRYCREATE"} or "doesn't exist" in reason or "unknown mailbox" in reason.lower():
-        return NoSuchMailbox(f"IMAP {where}: no such mailbox while {doing}: {reason}")
     if "* BYE" in reason:  # instead of a greeting
         return Unreachable(f"IMAP {where}: the server takes no connection now: {reason}")
-    if isinstance(exc, imaplib.IMAP4.error):
-        return MailboxError(f"IMAP {where}: the server said no while {doing}: {reason}")
-    return Lost(f"IMAP {where}: an answer that cannot be read while {doing} ({type(exc).__name__})")
+    if step:
+        return Unreachable(
+            f"IMAP {where}: what answers there does not speak IMAP as it should ({reason}); check imap_host and "
+            "imap_port"
+        )
+    if means == "away":
+        return Unreachable(f"IMAP {where}: not available while {doing}: {reason}")
+    if means == "missing":
+        return NoSuchMailbox(f"IMAP {where}: no such mailbox while {doing}: {reason}")
+    if means == "full":
+        return MailboxError(f"IMAP {where}: the account has no room left ({reason}); delete mail, or get more room")
+    return MailboxError(f"IMAP {where}: the server said no while {doing}: {reason}")

@@ -308,7 +308,10 @@ async def test_s20_goodbye_at_any_moment_is_no_refused_login(world: World) -> No
     ("said", "state", "pause"),
     [("NO [LIMIT] Maximum number of connections", "throttled", 60), ("NO [THROTTLED] slow down", "throttled", 60),
      ("BAD Request is throttled. Suggested Backoff Time: 92415 milliseconds", "throttled", 92),
-     ("NO [UNAVAILABLE] later", "unreachable", 0), ("NO [AUTHENTICATIONFAILED] no", "refused", 60),
+     ("NO [UNAVAILABLE] later", "throttled", 60), ("NO [SERVERBUG] later", "unreachable", 0),
+     ("NO [ALERT] Too many simultaneous connections. (Failure)", "throttled", 60),
+     ("NO [ALERT] Application-specific password required: https://x.example/ (Failure)", "refused", 60),
+     ("NO [AUTHENTICATIONFAILED] no", "refused", 60),
      ("NO wrong password", "refused", 60)],
 )  # fmt: skip
 async def test_s21_and_s22_what_a_refused_login_means(world: World, said: str, state: str, pause: int, clock) -> None:  # type: ignore[no-untyped-def]
@@ -404,6 +407,34 @@ async def test_a_flood_costs_no_memory(world: World, flood: bytes) -> None:
     for writer in writers:
         writer.transport.abort()
     await asyncio.sleep(0.05)  # the transports close in the loop's next turns
+
+
+@pytest.mark.parametrize("greeting", [b"220 mail.example.org ESMTP\r\n", b"HTTP/1.1 400 Bad\r\n", b"* HELLO\r\n"])
+async def test_what_is_no_imap_server_is_said(world: World, greeting: bytes) -> None:
+    """It is nothing about a mailbox: none is left alone for it."""
+    async with Liar(three()) as liar:
+        liar.greeting = greeting
+        with pytest.raises(Unreachable, match=r"check imap_host and imap_port|connection lost while connecting"):
+            await reading(world, liar).poll()
+        assert "unreachable" == (await world.syncs[-1].health()).state
+
+
+async def test_what_is_offered_and_refused_is_done_without(world: World) -> None:
+    async with Liar(three(), capabilities="IMAP4rev1 ENABLE CONDSTORE QRESYNC") as liar:
+        liar.lies["ENABLE"] = lambda s, tag, rest: f"{tag} NO not today\r\n".encode()
+        assert 3 == len(await reading(world, liar).poll())
+
+
+async def test_a_full_mailbox_is_no_reason_to_stop_receiving(world: World) -> None:
+    async with Liar(three()) as liar:
+        sync = reading(world, liar)
+        await sync.poll()
+        liar.lies["LIST"] = lambda s, tag, rest: f'* LIST (\\Sent) "/" "Sent"\r\n{tag} OK\r\n'.encode()
+        liar.lies["APPEND"] = lambda s, tag, rest: f"{tag} NO [OVERQUOTA] Quota exceeded\r\n".encode()
+        sync._roles = None
+        with pytest.raises(MailboxError, match="no room left"):
+            await sync.file_sent(mail(7), "<7@example.org>")
+        assert "ok" == (await sync.health()).state
 
 
 async def test_s42_starttls_is_never_given_up(world: World) -> None:

@@ -13,7 +13,7 @@ from imapclient.imap_utf7 import encode as encode_utf7
 
 MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _DATE = re.compile(rb'INTERNALDATE "([ \d]\d)-(\w{3})-(\d{4}) (\d\d):(\d\d):(\d\d) ([+-])(\d\d)(\d\d)"', re.IGNORECASE)
-_UID = re.compile(rb"(?:\(|[ ])UID (\d+)", re.IGNORECASE)
+_UID = re.compile(rb"(?:\(|[ ])UID (\d{1,10})(?!\d)", re.IGNORECASE)
 _SIZE = re.compile(rb"RFC822\.SIZE (\d+)", re.IGNORECASE)
 _FLAGS = re.compile(rb"FLAGS \(([^()]*)\)", re.IGNORECASE)
 _MODSEQ = re.compile(rb"MODSEQ \((\d+)\)", re.IGNORECASE)
@@ -25,10 +25,15 @@ _THRID = re.compile(rb"X-GM-THRID (\d{1,20})", re.IGNORECASE)
 _LABELS = re.compile(rb'X-GM-LABELS \(((?:"(?:[^"\\]|\\.)*"|[^()"])*)\)', re.IGNORECASE)
 _LABEL = re.compile(rb'"((?:[^"\\]|\\.)*)"|(\{\d+\})|([^\s"{}]+)')
 _ESCAPED = re.compile(rb"\\(.)")
+_LISTED = re.compile(
+    rb'\((?P<flags>[^()]*)\) (?P<between>"(?:[^"\\]|\\.)*"|NIL) (?P<name>.+)', re.IGNORECASE | re.DOTALL
+)
 _RANGE = re.compile(rb"(\d{1,10})(?::(\d{1,10}))?")
 _CODE = re.compile(r"\[([A-Z][A-Z0-9-]*)(?: ([^\]]*))?\]", re.IGNORECASE)
 _BACKOFF = re.compile(r"Backoff Time: (\d+) milliseconds", re.IGNORECASE)
 
+LARGEST_UID = 2**32 - 1
+"""RFC 9051 9, uniqueid."""
 COMMAND_BYTES = 4_000
 """A longer set of uids makes Courier hang up (8 KB) and Dovecot refuse (64 KB)."""
 
@@ -58,6 +63,40 @@ class Fetched:
     gmail: Gmail | None = None
 
 
+def said(data: Sequence[object]) -> str:
+    """The words of a refusal."""
+    return " ".join(d.decode("ascii", "replace") for d in data if isinstance(d, bytes)) or "refused without a reason"
+
+
+def first_number(data: Sequence[object] | None, *, bits: int) -> int | None:
+    """The first of imaplib's values of a response; None when it is no number, or none that IMAP has (RFC 9051 9)."""
+    word = data[0] if data else None
+    if not isinstance(word, bytes) or not word.isdigit() or len(word) > 20:
+        return None
+    number = int(word)
+    return number if number < 1 << bits else None
+
+
+def list_answer(data: Sequence[object]) -> Iterable[tuple[str, frozenset[str], str]]:
+    """LIST lines as `(name, attributes in lower case, delimiter)`, without those that nobody can make sense of."""
+    for head, literals, _ in _responses([one for one in data if one is not None]):
+        line = _LISTED.match(head.strip())
+        if line is None:
+            continue
+        name = literals[0][1] if literals else _unquoted(line["name"])
+        text = mailbox_name(name) if name is not None else None
+        if text is not None:
+            attributes = frozenset(line["flags"].decode("ascii", "replace").lower().split())
+            yield text, attributes, (_unquoted(line["between"]) or b"").decode("ascii", "replace")
+
+
+def _unquoted(word: bytes) -> bytes | None:
+    """A string or an atom; None for NIL."""
+    if word.startswith(b'"') and word.endswith(b'"') and len(word) > 1:
+        return _ESCAPED.sub(rb"\1", word[1:-1])
+    return None if word.upper() == b"NIL" else word
+
+
 def mailbox_name(said: bytes | str | None) -> str | None:
     """A mailbox's name out of modified UTF-7 (RFC 3501 5.1.3); None for NIL, and for what could not be said back."""
     raw = said if isinstance(said, bytes) else str(said or "").encode("utf-8", "replace")
@@ -81,8 +120,8 @@ def search_answer(data: Sequence[bytes | None], *, at_least: int = 1, at_most: i
     found: set[int] = set()
     for line in lines:
         text = re.sub(rb"\(MODSEQ \d+\)", b"", line, flags=re.IGNORECASE)
-        found.update(int(word) for word in text.split() if word.isdigit())
-    return sorted(uid for uid in found if uid >= at_least and (at_most is None or uid <= at_most))
+        found.update(int(word) for word in text.split() if len(word) <= 10 and word.isdigit())
+    return sorted(uid for uid in found if at_least <= uid <= (LARGEST_UID if at_most is None else at_most))
 
 
 def vanished_answer(data: Sequence[bytes | None]) -> list[tuple[int, int]]:
@@ -116,7 +155,7 @@ def fetch_answers(data: Sequence[object], wanted: Collection[int] | None) -> dic
     for head, literals, tail in _responses(data):
         text = head + b" " + tail
         uid = _UID.search(text)
-        if uid is None or (wanted is not None and int(uid[1]) not in wanted):
+        if uid is None or int(uid[1]) > LARGEST_UID or (wanted is not None and int(uid[1]) not in wanted):
             continue
         one = Fetched(
             uid=int(uid[1]), size=_number(_SIZE, text), received_at=_date(text), flags=_flags(text),

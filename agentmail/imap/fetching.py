@@ -6,7 +6,7 @@ import imaplib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .answers import Fetched, vanished_answer
+from .answers import LARGEST_UID, Fetched, vanished_answer
 from .link import Link
 from .pipeline import Asked, Refused, fetched
 from .wire import QUIET
@@ -109,4 +109,5 @@ class Fetching(Link):
     def _from(self, low: int, items: str, high: int | None = None) -> dict[int, Fetched]:
         if self._wire is not None:
             self._wire.untagged_responses.pop("EXISTS", None)  # this command sees what was announced before it
-        return {u: f for u, f in self._fetched(Asked((), items, low=low, high=high)).items() if u >= low}
+        found = self._fetched(Asked((), items, low=low, high=high))
+        return {u: f for u, f in found.items() if low <= u <= LARGEST_UID}

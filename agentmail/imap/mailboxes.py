@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import imaplib
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+
+from imapclient.exceptions import ProtocolError
 
 from ..errors import MailboxError
-from .answers import mailbox_name
+from .answers import first_number, list_answer, said
 from .link import Link
 from .opening import checked
 
@@ -37,49 +41,61 @@ class Mailboxes(Link):
 
     async def mailboxes(self) -> list[Listed]:
         """All of them, with their attributes. Entries without a name, or with one that nobody can say, are left out."""
-        client = self._ready()
+        self._ready()
 
-        def work() -> Sequence[tuple[Sequence[bytes], bytes | None, bytes | None]]:
-            client.folder_encode = False  # one name that is no UTF-7 would end the whole list
-            try:
-                return client.list_folders()  # type: ignore[no-any-return]
-            finally:
-                client.folder_encode = True
+        def work() -> list[Listed]:
+            wire = self._wire
+            assert wire is not None
+            kind, data = wire.list('""', '"*"')
+            if kind != "OK":
+                raise imaplib.IMAP4.error(said(data))
+            return [Listed(*one) for one in list_answer(data)]
 
-        listed = []
-        for flags, delimiter, name in await self._call(work, "listing mailboxes"):
-            text = mailbox_name(name)
-            if text is not None:
-                attributes = frozenset(f.decode("ascii", "replace").lower() for f in flags)
-                listed.append(Listed(text, attributes, (delimiter or b"").decode("ascii", "replace")))
-        return listed
+        return await self._call(work, "listing mailboxes")
 
     async def prefix(self) -> str:
         """What personal mailboxes are below: `INBOX.` on some servers, else nothing."""
         client = self._ready()
         if "NAMESPACE" not in self.capabilities:
             return ""
+
+        def work() -> str:
+            # The whole answer is read before it is understood: one that cannot be is no reason to hang up.
+            with suppress(TypeError, ValueError, IndexError, LookupError, ProtocolError):
+                return str(client.namespace().personal[0][0] or "")
+            return ""
+
         try:
-            spaces = await self._call(client.namespace, "asking for namespaces")
+            return await self._call(work, "asking for namespaces")
         except MailboxError:
             return ""
-        return str(spaces.personal[0][0] or "") if spaces.personal else ""
 
     async def examine(self, mailbox: str, *, writable: bool = False) -> Snapshot:
         """Open a mailbox, read-only unless asked: reading then cannot set `\\Seen`."""
         client = self._ready()
         checked(mailbox, "the mailbox name")
-        answer = await self._call(lambda: client.select_folder(mailbox, readonly=not writable), f"opening {mailbox!r}")
+
+        def work() -> dict[str, list[Any]]:
+            wire = self._wire
+            assert wire is not None
+            wire.untagged_responses.clear()
+            kind, data = wire._simple_command("SELECT" if writable else "EXAMINE", client._normalise_folder(mailbox))  # noqa: SLF001
+            if kind != "OK":
+                wire.state = "AUTH"
+                raise imaplib.IMAP4.error(said(data))
+            wire.state = "SELECTED"
+            wire.is_readonly = True  # imaplib hangs up when it finds READ-ONLY and believes otherwise
+            answer: dict[str, list[Any]] = dict(wire.untagged_responses)
+            wire.untagged_responses.pop("EXISTS", None)  # the snapshot has it; what comes later is news
+            return answer
+
+        answer = await self._call(work, f"opening {mailbox!r}")
         self.selected = mailbox
-        if self._wire is not None:
-            self._wire.untagged_responses.pop("EXISTS", None)  # the snapshot has it; what comes later is news
-
-        def number(key: bytes) -> int | None:
-            value = answer.get(key)
-            value = value[0] if isinstance(value, list | tuple) and value else value
-            return int(value) if isinstance(value, int | bytes) and str(int(value)).isdigit() else None
-
-        self.exists = number(b"EXISTS")
-        self.uidvalidity = number(b"UIDVALIDITY") or 0
-        return Snapshot(mailbox, number(b"EXISTS") or 0, self.uidvalidity, number(b"UIDNEXT") or None,
-                        number(b"HIGHESTMODSEQ"))  # fmt: skip
+        self.exists = first_number(answer.get("EXISTS"), bits=32)
+        self.uidvalidity = first_number(answer.get("UIDVALIDITY"), bits=32) or 0
+        if writable and "READ-ONLY" in answer:
+            raise MailboxError(f"IMAP {self.where}: {mailbox!r} is read-only for this account")
+        return Snapshot(
+            mailbox, self.exists or 0, self.uidvalidity, first_number(answer.get("UIDNEXT"), bits=32) or None,
+            first_number(answer.get("HIGHESTMODSEQ"), bits=63),
+        )  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 
 from ..errors import BadInput
-from .answers import search_answer, written
+from .answers import said, search_answer, written
 from .link import Link
 from .opening import checked
 
@@ -56,11 +56,7 @@ class Searching(Link):
             wire.untagged_responses.pop("SEARCH", None)
             kind, data = wire.uid("SEARCH", criteria)
             if kind != "OK":
-                raise imaplib.IMAP4.error(_text(data))
+                raise imaplib.IMAP4.error(said(data))
             return search_answer(data, at_least=low, at_most=high)
 
         return await self._call(work, "searching")
-
-
-def _text(data: Sequence[object]) -> str:
-    return " ".join(d.decode("ascii", "replace") for d in data if isinstance(d, bytes)) or "refused without a reason"

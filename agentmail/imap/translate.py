@@ -65,7 +65,8 @@ def translated(exc: BaseException, where: str, doing: str, *, step: Step = "") -
     """The error to raise instead, `from exc`. `where` is host:port; secrets are never part of the text."""
     if isinstance(exc, AgentMailError):
         return exc
-    reason = " ".join(str(exc).split())[:300]
+    # What a server says is shown on terminals: no escape sequence of its own.
+    reason = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(exc).split())[:300])
     if isinstance(exc, ssl.SSLError | OSError) and (network := _network(exc, where, reason)) is not None:
         return network
     means = meaning(reason, logging_in=step == "login")

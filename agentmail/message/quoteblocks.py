@@ -61,7 +61,10 @@ _SIGNATURE = re.compile(
     r"(?:^|[-_])signature(?:[-_](?:block|prefix|separator))?$|^(?:mailbird|bloop)_sign", re.IGNORECASE
 )
 _SIGNATURE_IDS = frozenset(
-    ("Signature", "ms-outlook-mobile-signature", "AppleMailSignature", "AppleMailSignatureLine", "zmail_signature")
+    (
+        *("Signature", "ms-outlook-mobile-signature", "AppleMailSignature", "AppleMailSignatureLine"),
+        *("zmail_signature", "signature_old", "composer_signature", "Zm-_Id_-Sgn"),  # Zoho, eM Client, Samsung
+    )
 )
 _OUTLOOK_LINE = re.compile(
     r"border-top\s*:\s*solid\s+(?:#(?:e1e1e1|b5c4df)\s+1\.0pt|1\.0pt\s+#(?:e1e1e1|b5c4df))", re.IGNORECASE
@@ -84,6 +87,8 @@ def role(tag: str, attributes: Mapping[str, str | None]) -> Role:
             return "rest"
         if identifier in _SIGNATURE_IDS:
             return "signature"
+    if tag == "signature":
+        return "signature"  # Mailspring
     if tag == "blockquote":
         return "quote" if _is_history(names, attributes) else ""
     for name in names:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from . import html as _html
 from .characters import clean
-from .quotewords import DEVICE, LABELS, ORIGINAL, WROTE
+from .devices import is_device_line
+from .quotewords import LABELS, ORIGINAL, WROTE
 
 _MAX_TEXT = 200_000
 """Characters in which history is looked for. Behind them only lines that begin with ">" are told apart."""
@@ -160,6 +161,7 @@ _DATED_START = re.compile(r"^(?:19|20)\d\d[-/.]\d\d?[-/.]\d\d?\b.{0,40}?(?:<|\d\
 """Gmail's old form without a verb: "2013/7/20 Ana Ruiz <ana@example.org>"."""
 _OPENS = re.compile(
     r"^(?:on|am|le|el|em|a|il|op|den|på|dne|dnia|w dniu|w wiadomości|pe|mon|tue|wed|thu|fri|sat|sun|at|in|no dia|"
+    r"quoting|zitat|citando|mensaje|"
     r"в|у|ב|בתאריך|في|în|την|στις)\b",
     re.IGNORECASE,
 )
@@ -177,7 +179,7 @@ def _attribution(lines: list[_Line], position: int) -> int:
             return 0
         joined = f"{joined} {text}" if joined else text
         if _COLON_AT_END.search(joined[-8:]):
-            return count if _is_attribution(joined) else 0
+            return count if len(joined) > 5 and _is_attribution(joined) else 0
         if count == 1 and _DATED_START.match(joined):
             behind = _next_written(lines, position + 1)
             if behind < len(lines) and lines[behind].quoted:
@@ -195,9 +197,18 @@ def _is_attribution(text: str) -> bool:
 
 
 def _is_sure(lines: list[_Line]) -> bool:
-    """Sure enough to cut without quoted lines behind it: a verb of writing, and a date or an address."""
+    """Sure enough to cut without quoted lines behind it: a verb of writing and a date or an address, or the rest."""
     text = " ".join(line.text for line in lines)[:_MAX_LINE]
-    return bool(WROTE.search(text)) and bool(_DATE.search(text) or _ADDRESS.search(text))
+    if WROTE.search(text):
+        return bool(_DATE.search(text) or _ADDRESS.search(text))
+    return _DATED.search(text) is not None and _ADDRESSED.search(text) is not None
+
+
+_DATED = re.compile(
+    r"\b(?:19|20)\d\d(?:\b|年).{0,40}?(?<!\d)\d{1,2}[:.]\d\d\b|\b\d{1,2}:\d\d\b.{0,20}?\b(?:19|20)\d\d\b"
+)
+_ADDRESSED = re.compile(r"<\s?[^\s<>@]{1,64}@[^\s<>@]{1,255}>\)?\s?[:：]$")
+"""How Gmail ends an attribution in the languages that have no verb there (Russian, Japanese), Apple in Czech."""
 
 
 _DASHED = re.compile(r"^[*\s]*[-_=~—–]{2,}\s*[>*]*\s*(\S.{2,70}?)\s*[<*]*\s*[-_=~—–:]{1,}[*\s]*$")
@@ -214,12 +225,14 @@ _ABOVE = re.compile(
 
 def _begins_original(text: str) -> bool:
     """`-----Original Message-----`, `Begin forwarded message:` and the like."""
+    if len(text) < 8:
+        return False
     if _ABOVE.search(text[:200]):
         return True
     dashed = _DASHED.match(text[:200])
     if dashed and ORIGINAL.match(dashed[1].strip("*_ ")):
         return True
-    return text.endswith((":", "：")) and len(text) < 60 and ORIGINAL.match(text) is not None and " " in text
+    return len(text) < 60 and text.endswith((":", "：")) and " " in text and ORIGINAL.match(text) is not None
 
 
 _LABEL = re.compile(r"^[\s*_|•>\u202a-\u202e]{0,6}([^:：*_]{1,24}?)[\s*_]{0,3}[:：][\s*_]{0,3}(?=(.?))")
@@ -231,7 +244,11 @@ def _role(text: str) -> str:
     if match is None:
         return ""
     label = match[1].strip().casefold().replace("’", "'")
-    return next((role for role, words in LABELS.items() if label in words), "")
+    return _ROLES.get(label, "")
+
+
+_ROLES = {label: role for role, words in reversed(LABELS.items()) for label in words}
+"""Of a word that names two of them the first role counts."""
 
 
 def _header_block(lines: list[_Line], position: int) -> bool:
@@ -311,7 +328,7 @@ def _unsigned(segment: list[_Line]) -> list[_Line]:
     misses = 0
     for start in range(last - 1, -1, -1):
         text = segment[start].text.strip()
-        if text and len(text) < 90 and DEVICE.match(text.lstrip("*_<[( ")):
+        if text and is_device_line(text):
             end, misses = start, 0
         elif text:
             misses += 1

@@ -14,8 +14,9 @@ WROTE = re.compile(
     r"\bescreveu\b|\bha scritto\b|\bschreef\b|\bheeft .{0,80}geschreven\b|\bskrev\b|\bskrifaði\b|\bkirjoitti\b|"
     r"\bnapisał(?:\(a\)|a)?|\bpisze\b|\bnapi?sal(?:\(a\)|a|i)?|\bnapísal(?:\(a\)|a)?|\bpíše\b|\byazdı\b|"
     r"\bпис(?:ал[аи]?|ав|ала)\b|\bнаписал(?:\(а\)|а|и)?|\bнаписав(?:\(-?ла\))?|\bпишет\b|\bпише\b|\bнаписа\b|"
-    r"\bírta\b|\ba scris\b|\bje napisa[ol]\b|\bέγραψε\b|\bđã viết\b|\bmenulis\b|"
-    r"の?書きました|のメール|からのメッセージ|写道|寫道|写到|님이 작성|님이 쓴|작성:|작성[:：]|이\(가\) 작성|"
+    r"\bírta\b|\ba scris\b|\bnapisa(?:o|la)\b|\bje napisa[ol]\b|\bkirjutas\b|\brašė\b|\bva escriure\b|\bnapisana przez\b|"
+    r"\bέγραψε\b|\bđã viết\b|\bmenulis\b|^quoting\b|^zitat von\b|^citando\b|^mensaje citado por\b|"
+    r"の?書きました|のメール|からのメッセージ|写道|寫道|写到|님이 작성|님이 쓴|작성:|작성[:：]|이\(가\) 작성|쓴 글|"
     r"كتب\b|كتبت\b|كتابة ما يلي|\bכתב(?:/ה|ה|\(ה\))?|\bמאת\b|เขียนว่า|ने लिखा",
     re.IGNORECASE,
 )
@@ -70,20 +71,3 @@ ORIGINAL = re.compile(
     re.IGNORECASE,
 )
 """Between dashes, or alone on its line with a colon: everything under it is history."""
-
-DEVICE = re.compile(
-    r"(?:sent )?(?:from|via|with|using) (?:my |the )?(?:i(?:phone|pad|pod)|android|mobile|cell|phone|samsung|blackberry)|"
-    r"sent (?:from|via|with|using) |get outlook for |envoyé (?:de(?:puis)?|à partir de|avec) |obtenir outlook|"
-    r"télécharger outlook|von mein(?:em|er) .{1,40} gesendet|gesendet (?:von|mit|über|mithilfe)|"
-    r"(?:diese nachricht|diese e-mail) wurde von mein|outlook für .{1,20} (?:herunterladen|beziehen|abrufen)|holen sie sich outlook|"
-    r"enviado (?:desde|do|a partir|de mi|por|con|pelo|via)|enviada (?:do|pelo)|obtener outlook|obter o outlook|"
-    r"inviato da|ottieni outlook|scarica outlook|verzonden (?:vanaf|met|via|vanuit)|verstuurd (?:vanaf|met|via)|outlook voor |"
-    r"skickat från|skickades från|hämta outlook|sendt fra|hent outlook|lähetetty (?:laitteesta|omasta|puhelimesta|iphone|ipad)|"
-    r"hanki outlook|wysłan[eo] z|pobierz outlook|odesláno z|odoslané z|získat outlook|"
-    r"(?:iphone|ipad|telefon).{0,20}(?:gönderildi|gönderdim)|outlook'u edinin|"
-    r"отправлено (?:с|из|от) |скачать outlook|надіслано (?:з|із) |отримати outlook|"
-    r".{0,20}(?:iphone|ipad|スマートフォン|携帯)から送信|を入手する|(?:发自|來自|从我的|從我的|傳送自|寄自|发送自)|获取 ?outlook|取得 ?outlook|"
-    r".{0,20}에서 보냄|outlook 다운로드|أرسلت من|أُرسلت من|تم الإرسال من|מכשיר |נשלח מ",
-    re.IGNORECASE,
-)
-"""How the line begins that phones and apps put under a message."""

@@ -75,6 +75,15 @@ ATTRIBUTIONS = {
     "ar apple": "في ٥ مايو ٢٠٢٦، الساعة ١٠:٠٠، كتب Ben Okri <ben@example.org>:",
     "he gmail": "\u202bבתאריך יום ג׳, 5 במאי 2026 ב-10:00 מאת \u202aBen Okri\u202c\u200f <\u202aben@example.org\u202c\u200f>:\u202c",
     "he apple": "ב-5 במאי 2026, בשעה 10:00, Ben Okri <ben@example.org> כתב/ה:",
+    "de gmail, wrapped inside the brackets": "Am Di., 5. Mai 2026 um 10:00 Uhr schrieb Ben Okri von der Abteilung <\nben@example.org>:",
+    "cs apple": "5. 5. 2026 v 10:00, Ben Okri <ben@example.org>:",
+    "pl apple": "Wiadomość napisana przez Ben Okri <ben@example.org> w dniu 5 maj 2026, o godz. 10:00:",
+    "ru mail.ru": "Вторник, 5 мая 2026, 10:00 +03:00 от Ben Okri <ben@example.org>:",
+    "ja gmail in the morning": "2026年5月5日(火) 午前10:00 Ben Okri <ben@example.org>:",
+    "ko thunderbird": "2026-05-05 오전 10:00에 Ben Okri 이(가) 쓴 글:",
+    "en horde": "Quoting Ben Okri <ben@example.org>:",
+    "de horde": "Zitat von Ben Okri <ben@example.org>:",
+    "hr gmail": "uto, 5. svi 2026. u 10:00 Ben Okri <ben@example.org> napisao je:",
 }
 
 HEADER_BLOCKS = {
@@ -212,7 +221,10 @@ PLAIN = [
         "In Rome.\n\nAt noon.",
     ),
     Reply("inline under a greeting", f"Hi Ben,\n\n{ATTRIBUTIONS['en thunderbird']}\n> Where?\nIn Rome.\n", None, "Hi Ben,\n\nIn Rome."),
-    Reply("app without quote marks", f"{ANSWER}\n\n{ATTRIBUTIONS['en gmail']}\n\n{OLD}\n", None, ANSWER),
+    *(
+        Reply(f"app without quote marks {name}", f"{ANSWER}\n\n{ATTRIBUTIONS[name]}\n\n{OLD}\n", None, ANSWER)
+        for name in ("en gmail", "ru gmail", "ja gmail", "ja gmail in the morning", "cs apple", "pl apple", "ru mail.ru")
+    ),
     Reply("no quote at all", f"{ANSWER}\n", None, ANSWER),
     Reply("a sentence with wrote", "On Monday Ben wrote that he agrees:\nwe go ahead.\n", None, "On Monday Ben wrote that he agrees:\nwe go ahead."),
     Reply("a list with a colon", "From our side:\n- date: Tuesday\n- room: 4\n", None, "From our side:\n- date: Tuesday\n- room: 4"),
@@ -394,6 +406,27 @@ HTML = [
         "samsung",
         "",
         f'<html><body>Yes, Tuesday suits me.<br><br>Ana<div><br></div><div><div style="font-size:75%">Sent from my Galaxy</div></div><div><br></div><div>-------- Original message --------</div><div>From: Ben &lt;b@x.example&gt; </div><div>Date: 5/5/26 </div><div>To: Ana </div><div>Subject: x </div><div>{_HTML_OLD}</div></body></html>',
+        ANSWER,
+    ),
+    Reply(
+        "zoho with signature",
+        "",
+        '<div><div>Yes, Tuesday suits me.<br><br>Ana</div><div><br></div><div id="Zm-_Id_-Sgn"><div>Ana Ruiz<br>Example</div></div><div class="zmail_extra">'
+        f'<div>---- On Tue, 05 May 2026 10:00:00 +0200 <b>Ben&lt;b@x.example&gt;</b> wrote ---<br></div><blockquote id="blockquote_zmail">{_HTML_OLD}</blockquote></div></div>',
+        ANSWER,
+    ),
+    Reply(
+        "em client with signature",
+        "",
+        '<div>Yes, Tuesday suits me.</div><div><br></div><div>Ana</div><div id="signature_old"><div>Ana Ruiz<br>Example</div></div><div>------ Original Message ------</div>'
+        f'<div>From "Ben" &lt;b@x.example&gt;</div><div>To "Ana"</div><blockquote cite="x@y" type="cite" class="cite2">{_HTML_OLD}</blockquote>',
+        ANSWER,
+    ),
+    Reply(
+        "mailspring with signature",
+        "",
+        '<div>Yes, Tuesday suits me.<br><br>Ana</div><br><signature id="1"><div>Ana Ruiz</div></signature><div class="gmail_quote_attribution">On May 5 2026, at 10:00 am, '
+        f'Ben wrote:</div><blockquote class="gmail_quote">{_HTML_OLD}</blockquote>',
         ANSWER,
     ),
     Reply("a poem", "", "<p>Read this:</p><blockquote><p>So much depends</p></blockquote><p>Ana</p>", "Read this:\n\nSo much depends\n\nAna"),

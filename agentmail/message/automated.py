@@ -55,6 +55,7 @@ _NO_REPLY = re.compile(r"(?:^|[.+_-])(?:no[-_.]?reply|do[-_.]?not[-_.]?reply)")
 _ABSENT = re.compile(
     r"^\W{0,3}(?:(?:re|aw|sv|vs)\s?:\s*)?(?:auto(?:matic|mated)?[ -]?(?:reply|response|responder)\b|auto:|"
     r"out[ -]of[ -](?:the[ -])?office|ooo\b|vacation|away from|on (?:holiday|leave)|absence|"
+    r".{1,60}? (?:is|will be) (?:out of|away from) (?:the |my )?office|"
     r"abwesenheit|automatische antwort|autom\. antwort|réponse automatique|absence du bureau|message d'absence|"
     r"respuesta automática|fuera de (?:la )?oficina|resposta automática|ausência|fora do escritório|"
     r"risposta automatica|fuori (?:sede|ufficio)|automatisch antwoord|afwezig|automatiskt svar|autosvar|frånvaro|"
@@ -69,6 +70,7 @@ _ABSENT = re.compile(
 _RETURNED = re.compile(
     r"undeliver|delivery (?:status|failure|has failed|incomplete|delayed)|returned (?:mail|to sender)|failure notice|"
     r"mail delivery|could not be delivered|delivery .{0,20}fail|mail system error|nondeliverable|"
+    r"^warning: (?:message .{1,60} delayed|could not send)|"
     r"unzustellbar|zustellung fehlgeschlagen|non remis|échec de (?:la )?remise|no se puede entregar|no entregado|"
     r"não (?:é possível entregar|entregue)|non recapitabile|mancato recapito|onbestelbaar|inte leverera|olevererbar|"
     r"kan ikke leveres|ikke leveret|ei voitu toimittaa|niedostarcz|nie można dostarczyć|nedoručiteln|nelze doručit|"
@@ -79,7 +81,7 @@ _RETURNED = re.compile(
 _FAILURE_TEXT = re.compile(
     r"qmail-send|permanent(?:ly)? (?:error|fail|fatal)|fatal error|delivery has failed|could not be delivered|"
     r"couldn't be delivered|wasn't delivered|unable to deliver|undeliverable|following address(?:es)?|"
-    r"returned to sender",
+    r"returned to sender|has not (?:yet )?been delivered|was not delivered to|did not reach the following",
     re.IGNORECASE,
 )
 

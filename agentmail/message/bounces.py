@@ -182,18 +182,31 @@ _COPY = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _ALONE = re.compile(
-    r"[ \t]*+(?:To:[ \t]*|-+[ \t]*)?<?([^\s<>@:;,()\[\]\"]{1,64}@[^\s<>@:;,()\[\]\"]{1,255}+)(.{0,500})"
+    r"[ \t]*+(?:To:[ \t]*|-+[ \t]*|Recipient:[ \t]*\[SMTP:)?(<?)"
+    r"([^\s<>@:;,()\[\]\"]{1,64}@[^\s<>@:;,()\[\]\"]{1,255}+)(.{0,500})"
 )
 _SAID = re.compile(
     r"(?:wasn't delivered to|couldn't be delivered to|could not be delivered to|message to|failed to|recipient:?|"
-    r"address:?)[ \t]+<?([^\s<>@:;,()\[\]\"]{1,64}@[^\s<>@:;,()\[\]\"]{1,255})",
+    r"address:?|unknown user:?|user unknown:?|no such user:?|not find user:?)[ \t]+<?"
+    r"([^\s<>@:;,()\[\]\"]{1,64}@[^\s<>@:;,()\[\]\"]{1,255})",
     re.IGNORECASE,
 )
 _FAILED = re.compile(
     r"\b[45]\d\d\b|[45]\.\d{1,3}\.\d{1,3}|fail|reject|unknown|not found|couldn't|could not|does(?:n't| not) exist|"
-    r"no such|unable|unavailable|undeliver|over quota|mailbox full|disabled|refused|expired|retry",
+    r"no such|unable|unavailable|undeliver|over quota|mailbox full|disabled|refused|expired|retry|delay|timed? ?out|"
+    r"\bno mx\b|not listed|denied|blocked|invalid|exceed|suspended|inactive|not accept|does not like|"
+    r"unbekannt|nicht zugestellt|inconnu|desconocid|desconhecid|sconosciut|onbekend|okänd|ukendt|nieznan|неизвест",
     re.IGNORECASE,
 )
+_LISTED = re.compile(
+    r"(?:following|specified) (?:recipient|address|user)|(?:recipient|address)(?:\(s\)|s|es)? (?:failed|below)|"
+    r"(?:not|n't) (?:yet )?(?:been )?delivered(?: to\b)?|undeliverable to|did not (?:reach|receive)|"
+    r"(?:folgende|nachstehende)n? (?:empfänger|adresse)|destinataires? suivants?|siguientes? destinatarios?|"
+    r"seguintes? destinatários?|seguent[ei] destinatar[ei]|volgende (?:ontvanger|adres)",
+    re.IGNORECASE,
+)
+"""Over a list of addresses that nothing more is said about, as Exchange 2003 and Domino write it."""
+_BARE = re.compile(r"[ \t]*<?([^\s<>@:;,()\[\]\"]{1,64}@[^\s<>@:;,()\[\]\"]{1,255})>?[ \t]*")
 _SMTP_CODE = re.compile(r"(?<![\d.])([45])\d\d(?![\d.]*\d)")
 _DELAYED = re.compile(r"will (?:keep|continue) (?:trying|to)|has been delayed|delayed|not yet|temporar", re.IGNORECASE)
 
@@ -224,6 +237,25 @@ def _told(headers: Sequence[tuple[str, str]], text: str) -> Iterator[FailedRecip
     said = _SAID.search(prose)
     if said and _FAILED.search(prose) and (address := _address(said[1])):
         yield _failed(address, action, on_one_line(prose[said.start() :], 500), prose)
+        return
+    for address in _listed(prose):
+        yield _failed(address, action, on_one_line(prose, 500), prose)
+
+
+def _listed(prose: str) -> list[str]:
+    """The addresses, one a line, under the words that somebody did not get the mail."""
+    found: list[str] = []
+    below = False
+    for line in prose.split("\n")[:2_000]:
+        match = _BARE.fullmatch(line) if below and len(line) < 400 else None
+        if match and (address := _address(match[1])):
+            if address not in found:
+                found.append(address)
+        elif found and line.strip():
+            break
+        elif not below and len(line) < 400:
+            below = _LISTED.search(line) is not None
+    return found[:_MAX_RECIPIENTS]
 
 
 def _failed(address: str, action: str, diagnostic: str, reason: str) -> FailedRecipient:
@@ -236,18 +268,20 @@ def _failed(address: str, action: str, diagnostic: str, reason: str) -> FailedRe
 def _addresses_with_reasons(prose: str) -> Iterator[tuple[str, str]]:
     """`(address, reason)` for each line that begins with an address and is followed by why it failed."""
     address = ""
+    sure = False
     reason: list[str] = []
     for line in [*prose.split("\n")[:2_000], "", ""]:
         match = _ALONE.match(line)
-        if match and address and _address(match[1]).casefold() == address.casefold():
+        if match and address and _address(match[2]).casefold() == address.casefold():
             match = None  # Postfix repeats it inside of what the server said
         if match or (not line.strip() and any(map(str.strip, reason))):
-            if address and _FAILED.search(" ".join(reason)):
+            if address and (sure or _FAILED.search(" ".join(reason))):
                 yield address.casefold(), " ".join(reason)
             address, reason = "", []
-        if match and (found := _address(match[1])):
+        if match and (found := _address(match[2])):
             address = found
-            reason = [match[2].lstrip(">: \t")]
+            sure = bool(match[1]) and match[3].startswith(">:")  # qmail and its heirs: whatever the reason says
+            reason = [match[3].lstrip(">:] \t")]
         elif address and len(reason) < 12:
             reason.append(line)
 

@@ -121,6 +121,7 @@ def test_a_form_with_a_reply_to_is_from_a_person() -> None:
 OUT_OF_OFFICE = {
     "en": "Automatic reply: Tuesday",
     "en older": "Out of Office: Tuesday",
+    "en domino": "Ana Ruiz is out of the office",
     "de": "Automatische Antwort: Dienstag",
     "de note": "Abwesenheitsnotiz: Dienstag",
     "fr": "Réponse automatique : mardi",

@@ -92,9 +92,10 @@ def read(headers: Sequence[tuple[str, str]], parts: Sequence[Part], text: str = 
 
 # -- fields (RFC 3464) ------------------------------------------------------------------------------------------------
 
-_MESSAGE_ID = re.compile(r"^[ \t>]*Message-ID:[ \t]*(?:\n[ \t]+)?(<[^<>\s]{1,900}>)", re.IGNORECASE | re.MULTILINE)
+_ID = r"<[^<>\s\x00-\x1f\x7f-\x9f]{1,900}>"
+_MESSAGE_ID = re.compile(rf"^[ \t>]*Message-ID:[ \t]*(?:\n[ \t]+)?({_ID})", re.IGNORECASE | re.MULTILINE)
 _STATUS_ID = re.compile(
-    r"^(?:X-Original-Message-ID|Original-Message-ID):[ \t]*(?:\n[ \t]+)?(<[^<>\s]{1,900}>)",
+    rf"^(?:X-Original-Message-ID|Original-Message-ID):[ \t]*(?:\n[ \t]+)?({_ID})",
     re.IGNORECASE | re.MULTILINE,
 )
 _CODE = re.compile(r"(?<![\d.])([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)")
@@ -291,7 +292,7 @@ def _answered(headers: Sequence[tuple[str, str]]) -> str | None:
     for wanted in ("in-reply-to", "references"):
         for name, value in headers:
             if name.casefold() == wanted:
-                ids = re.findall(r"<[^<>\s]{1,900}>", value[:_MAX_BYTES])
+                ids = re.findall(_ID, value[:_MAX_BYTES])
                 if ids:
                     return str(ids[-1])
     return None

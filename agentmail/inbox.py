@@ -7,7 +7,6 @@ It adds no logic of its own: `mailsync` brings mail in, `message.compose` builds
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
@@ -29,8 +28,10 @@ from .settings import Account, Settings
 from .smtp import Submitter
 from .store import Filed, Hit, Thread, ThreadStore, Tx, Why, belonging, claims, receipts, submissions
 from .store.claims import Claim
+from .store.together import Together
 from .teamwork import Teamwork
 from .turns import Sleep
+from .waits import Waits
 
 if TYPE_CHECKING:
     from .blocking import SyncInbox
@@ -90,12 +91,13 @@ class Inbox(Deciding, OnServer, Teamwork):
         self._clock, self._sleep = clock, sleep
         self._group: asyncio.TaskGroup | None = None
         self._background: asyncio.Task[None] | None = None
-        self._waiters: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._look_at_timers = 0.0
         self._owns_store = isinstance(store, str)
         # The system's clock is nobody's in particular: then leases go by the database's, which all workers share.
         own_clock = None if clock is system_clock else clock
         self.store = ThreadStore(store, clock=own_clock) if isinstance(store, str) else store
+        self._waits = Waits(self.store, account.key)
+        self._held = Together(self._held_for)
         self._sync = MailSync(account, self.store, clock=clock, first_run=first_run, mailboxes=mailboxes)
         self._submitter = Submitter(account)
         self._outbox = Outbox(

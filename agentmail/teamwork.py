@@ -8,32 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any
 
-from .errors import BadInput, Bounced, HeldByOther, NoReply, StoreError
+from .errors import BadInput, HeldByOther, NoReply, StoreError
 from .home import Home
 from .mailsync import MailSync, Pace, watch
-from .message.automated import FailedRecipient
 from .message.models import Message
 from .outbox import Outbox
 from .promises import Promises
 from .routing import Choice, Route, choose
 from .running import STORE_PAUSE, Shift
 from .settings import Account
-from .store import ThreadStore, belonging, claims, log, reading, timers
+from .store import ThreadStore, answers, belonging, claims, log, reading, timers
 from .store.changes import POLL, Changes
 from .store.claims import Claim
 from .store.database import Tx, database_now
+from .store.together import Together
 from .turns import Sleep, Turn
+from .waits import Waits
 
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
+CLAIM_LOOK = 1.0
+"""Seconds after which those who wait for a thread look anyway: on PostgreSQL the end of a turn is not announced."""
 
 
 class Teamwork(Promises):
@@ -50,7 +52,8 @@ class Teamwork(Promises):
     _sleep: Sleep
     _group: asyncio.TaskGroup | None
     _background: asyncio.Task[None] | None
-    _waiters: defaultdict[str, set[asyncio.Event]]
+    _waits: Waits
+    _held: Together[str, float]
     _look_at_timers: float
 
     # -- turns
@@ -131,24 +134,47 @@ class Teamwork(Promises):
 
     async def _claimed(self, thread: str, agent: str, lease: timedelta, timeout: float | None) -> Turn:
         await self.store.open()
-        found = await self.store.thread(thread)
-        newest = max((int(str(m.id)[1:]) for m in found.messages if not m.outgoing), default=0)
 
         async def work(tx: Tx) -> Claim:
+            number = await reading.resolve(tx, thread)  # each time: it may have been merged while we waited
             return await claims.claim_thread(
-                tx, int(found.id[1:]), account=self.account.key, agent=agent, lease=lease.total_seconds(), newest=newest
-            )
+                tx, number, account=self.account.key, agent=agent, lease=lease.total_seconds(),
+                newest=await reading.newest_incoming(tx, number),
+            )  # fmt: skip
 
-        end = None if timeout is None else asyncio.get_running_loop().time() + timeout
+        try:
+            claim = await self.store.db.run(work)
+        except HeldByOther as exc:
+            if timeout is not None and timeout <= 0:
+                raise
+            claim = await self._claimed_after(exc, thread, work, timeout)
+        return (await self._read_turns([claim], lease))[0]
+
+    async def _claimed_after(
+        self, held: HeldByOther, thread: str, work: Callable[[Tx], Awaitable[Claim]], timeout: float | None
+    ) -> Claim:
+        """When the holder finishes, or its lease ends. All who wait look together, and none who is too early writes."""
+        loop = asyncio.get_running_loop()
+        end = None if timeout is None else loop.time() + timeout
         async with Changes(self.store.db) as changes:
             while True:
-                try:
-                    return (await self._read_turns([await self.store.db.run(work)], lease))[0]
-                except HeldByOther:
-                    left = POLL if end is None else end - asyncio.get_running_loop().time()
-                    if left <= 0:
-                        raise
-                    await changes.wait(min(left, 1.0))
+                patience = await self._held(thread)
+                if patience <= 0:
+                    try:
+                        return await self.store.db.run(work)
+                    except HeldByOther as exc:  # another one was faster
+                        held, patience = exc, CLAIM_LOOK
+                left = POLL if end is None else end - loop.time()
+                if left <= 0:
+                    raise held
+                await changes.wait(min(left, patience, CLAIM_LOOK))
+
+    async def _held_for(self, threads: Sequence[str]) -> list[float]:
+        """For how many seconds more each of these threads may be held; 0 when it is free."""
+        async with self.store.reading() as tx:
+            numbers = {t: await reading.resolve(tx, t) for t in set(threads)}
+            found = await answers.held(tx, set(numbers.values()))
+        return [found.get(numbers[t], 0.0) for t in threads]
 
     async def _next_turns(self, agent: str, lease: timedelta, *, limit: int = 1) -> list[Turn]:
         """Claim up to so many threads that are due, and read them."""
@@ -218,7 +244,7 @@ class Teamwork(Promises):
 
         Args:
             message_id: Of what was sent: `sent.message_id`.
-            timeout: Seconds or a timedelta; None waits for ever.
+            timeout: Seconds or a timedelta; None waits for ever, and 0 finds only what came before.
             automated: An out-of-office message counts as an answer too.
 
         Raises:
@@ -227,41 +253,12 @@ class Teamwork(Promises):
             Bounced: it came back.
         """
         await self.store.open()
-        asked = await self.store.message(message_id, account=self.account.key)
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        told = asyncio.Event()
-        self._waiters[str(asked.thread)].add(told)  # before the first look, so that nothing falls between
+        self._attend()
         try:
-            async with asyncio.timeout(seconds):
-                self._attend()
-                while True:
-                    told.clear()
-                    answer = await self._answer_to(asked, automated=automated)
-                    if answer is not None:
-                        return answer
-                    await told.wait()
+            return await self._waits.answer_to(message_id, automated=automated, seconds=seconds)
         except TimeoutError:
-            raise NoReply(f"nobody answered {message_id} in {asked.thread} within {seconds:.0f} s") from None
-        finally:
-            self._waiters[str(asked.thread)].discard(told)
-            if not self._waiters[str(asked.thread)]:
-                del self._waiters[str(asked.thread)]
-
-    async def _answer_to(self, asked: Message, *, automated: bool) -> Message | None:
-        """The oldest incoming message below `asked` in its thread, or one whose place nobody knows, that came later."""
-        thread = await self.store.thread(str(asked.thread))
-        ours = int(str(asked.id)[1:])
-        for message in thread.messages:
-            if message.outgoing or int(str(message.id)[1:]) <= ours or not _below(message, asked, thread.parents):
-                continue
-            if message.automated == "bounce":
-                reasons = "; ".join(f"{r.email} {r.status} {r.diagnostic}".strip() for r in _failed(message))
-                if message.bounce is not None and message.bounce.message_id in {None, asked.message_id} and reasons:
-                    raise Bounced(f"{asked.message_id} came back: {reasons}")
-                continue
-            if message.automated is None or message.automated == "agent" or automated:
-                return message
-        return None
+            raise NoReply(f"nobody answered {message_id} within {seconds:.0f} s") from None
 
     # -- the log
 
@@ -353,21 +350,10 @@ class Teamwork(Promises):
             await self._sleep(STORE_PAUSE)
 
     async def _telling(self) -> None:
-        """Wake the waiters of the threads that something happened in: one listener for all of them."""
+        """One listener for all who wait for answers."""
         while True:
             try:
-                async with Changes(self.store.db) as changes:
-                    async with self.store.reading() as tx:
-                        seen = await log.last_seq(tx)
-                    for waiting in list(self._waiters.values()):
-                        for told in waiting:
-                            told.set()
-                    while True:
-                        await changes.wait()
-                        for event in await self._published(seen):
-                            seen = event.seq
-                            for told in self._waiters.get(event.thread or "", ()):
-                                told.set()
+                await self._waits.listen()
             except StoreError as exc:
                 logger.warning("%s: %s", self.account.key, exc)
                 await self._sleep(STORE_PAUSE)
@@ -392,23 +378,3 @@ class Claiming:
     ) -> None:
         assert self._turn is not None
         await self._turn.__aexit__(kind, exc, trace)
-
-
-def _below(message: Message, asked: Message, parents: dict[str, str | None]) -> bool:
-    """Whether a message answers `asked`, at any depth, or says nothing of what it answers."""
-    if asked.message_id in message.in_reply_to or asked.message_id in message.references:
-        return True
-    above: str | None = parents.get(str(message.id))
-    if above is None:
-        return True
-    for _ in range(1_000):
-        if above == asked.id:
-            return True
-        if above is None:
-            return False
-        above = parents.get(above)
-    return False
-
-
-def _failed(message: Message) -> list[FailedRecipient]:
-    return [r for r in message.bounce.recipients if r.action == "failed"] if message.bounce is not None else []

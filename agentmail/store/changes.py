@@ -1,5 +1,8 @@
 """Being told that the store changed, also by another process: LISTEN/NOTIFY on PostgreSQL, `data_version` on SQLite.
 
+However many wait in a process, one listener serves them all: it opens with the first `Changes` of a database and
+closes with the last. It is no task: the event loop calls it.
+
 SQLite tells nobody; `data_version` has to be asked. Where the kernel says that the write-ahead log was written, it is
 asked then, and some moments later, because the log is written before the commit can be seen. Elsewhere it is asked
 every 20 ms, which costs most of a percent of a core.
@@ -20,6 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import make_url, text
 
@@ -51,78 +55,190 @@ class Changes:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._connection: Any = None
-        self._told = asyncio.Event()
-        self._version = 0
-        self._watch: FileWatch | None = None
-        self._last = 0.0
+        self._listener: Listener | None = None
+        self.told = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        if self._db.sqlite:
-            # A connection of its own: data_version only counts what *other* connections committed.
-            path = make_url(self._db.url).database or ""
-            self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.1)
-            self._version = self._data_version()
-            self._watch = watch(Path(f"{path}-wal"), self._told.set)
-        else:
-            import asyncpg  # of the extra `postgres`; SQLite users need not have it
-
-            url = make_url(self._db.url).set(drivername="postgresql")
-            try:
-                self._connection = await asyncpg.connect(url.render_as_string(hide_password=False), timeout=10)
-                keep_alive(self._connection)
-                await self._connection.add_listener(CHANNEL, lambda *_: self._told.set())
-                self._connection.add_termination_listener(lambda *_: self._told.set())
-            except (OSError, asyncpg.PostgresError) as exc:
-                raise StoreUnreachable(f"store {shown(self._db.url)}: cannot listen for changes: {exc}") from exc
+        listener = _LISTENERS.get(self._db)
+        if listener is None or listener.lost or listener.loop is not asyncio.get_running_loop():
+            listener = _LISTENERS[self._db] = (
+                SqliteListener(self._db) if self._db.sqlite else PostgresListener(self._db)
+            )
+        listener.waiting.add(self)  # before it opens, so that nobody closes it meanwhile
+        self._listener = listener
+        try:
+            await listener.open()
+        except BaseException:
+            self._leave()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        connection, self._connection = self._connection, None
-        if connection is None:
+        self._leave()
+
+    def _leave(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
-        if self._db.sqlite:
-            if self._watch is not None:
-                self._watch.close()
-            connection.close()
-        elif not connection.is_closed():
-            connection.terminate()  # nothing is in flight, and a slow server must not delay the end
+        listener.waiting.discard(self)
+        if not listener.waiting:
+            listener.close()
+            if _LISTENERS.get(self._db) is listener:
+                del _LISTENERS[self._db]
 
     async def wait(self, timeout: float = POLL) -> bool:
-        """Until something changed (True), or the time is up (False: look anyway)."""
-        if not self._db.sqlite:
-            if self._connection.is_closed():
-                raise StoreUnreachable(f"store {shown(self._db.url)}: the listening connection was lost")
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._told.wait()
-            except TimeoutError:
-                return False
-            self._told.clear()
-            return True
-        return await self._wait_sqlite(asyncio.get_running_loop(), timeout)
+        """Until something changed (True), or the time is up (False: look anyway).
 
-    async def _wait_sqlite(self, loop: asyncio.AbstractEventLoop, timeout: float) -> bool:
-        end = loop.time() + timeout
-        if (early := self._last + SQLITE_REST - loop.time()) > 0:
-            await asyncio.sleep(min(early, timeout))
-        looks: Iterator[float] = iter(())  # those that are still to come after a write
-        while (version := self._data_version()) == self._version:
-            if (left := end - loop.time()) <= 0:
-                return False
-            if self._watch is None:
-                await asyncio.sleep(min(SQLITE_LOOK, left))
-                continue
+        Raises:
+            StoreUnreachable: the listener lost its connection. Enter a new `Changes`, and look.
+        """
+        if not self.told.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(next(looks, SQLITE_IDLE), left)):
-                    await self._told.wait()
-            if self._told.is_set():
-                self._told.clear()
-                looks = iter(SQLITE_AFTER)
-        self._version, self._last = version, loop.time()
-        return True
+                async with asyncio.timeout(timeout):
+                    await self.told.wait()
+        if self._listener is None or self._listener.lost:
+            raise StoreUnreachable(f"store {shown(self._db.url)}: the listening connection was lost")
+        changed = self.told.is_set()
+        self.told.clear()
+        return changed
+
+
+class Listener:
+    """What hears of changes, for all `Changes` of one database in one event loop."""
+
+    def __init__(self, db: Database) -> None:
+        self.url = db.url
+        self.loop = asyncio.get_running_loop()
+        self.waiting: set[Changes] = set()
+        self.lost = False
+        """It hears nothing any more."""
+        self._opening = asyncio.Lock()
+        self._connection: Any = None
+
+    async def open(self) -> None:
+        """Take the baseline: what commits from now on is told. Safe to call again."""
+        async with self._opening:
+            if self._connection is None and not self.lost:
+                try:
+                    await self._open()
+                except Exception:
+                    self.lost = True
+                    raise
+        if self.lost:
+            raise StoreUnreachable(f"store {shown(self.url)}: cannot listen for changes")
+
+    async def _open(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def tell(self) -> None:
+        """Wake everybody who waits."""
+        for changes in self.waiting:
+            changes.told.set()
+
+    def lose(self) -> None:
+        """From now on those who wait are told so."""
+        self.lost = True
+        self.tell()
+
+
+class PostgresListener(Listener):
+    """A connection that LISTENs."""
+
+    async def _open(self) -> None:
+        import asyncpg  # of the extra `postgres`; SQLite users need not have it
+
+        url = make_url(self.url).set(drivername="postgresql")
+        connection = None
+        try:
+            connection = await asyncpg.connect(url.render_as_string(hide_password=False), timeout=10)
+            keep_alive(connection)
+            await connection.add_listener(CHANNEL, lambda *_: self.tell())
+            connection.add_termination_listener(lambda *_: self.lose())
+            self._connection = connection
+        except (OSError, asyncpg.PostgresError) as exc:
+            raise StoreUnreachable(f"store {shown(self.url)}: cannot listen for changes: {exc}") from exc
+        finally:
+            if self._connection is None and connection is not None:
+                connection.terminate()
+
+    def close(self) -> None:
+        if self._connection is not None and not self._connection.is_closed():
+            self._connection.terminate()  # nothing is in flight, and a slow server must not delay the end
+
+
+class SqliteListener(Listener):
+    """A connection that asks for `data_version`, when the kernel or the time says so."""
+
+    _watch: FileWatch | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _owed: asyncio.TimerHandle | None = None
+
+    async def _open(self) -> None:
+        # A connection of its own: data_version only counts what *other* connections committed.
+        path = make_url(self.url).database or ""
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=0.1)
+        self._version = self._data_version()
+        self._last = 0.0
+        self._looks: Iterator[float] = iter(())
+        """The looks that are still to come after a write."""
+        self._watch = watch(Path(f"{path}-wal"), self._written)
+        self._look_in(self._pause())
+
+    def close(self) -> None:
+        for timer in (self._timer, self._owed):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._owed = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+        if self._connection is not None:
+            self._connection.close()
 
     def _data_version(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def _pause(self) -> float:
+        return next(self._looks, SQLITE_LOOK if self._watch is None else SQLITE_IDLE)
+
+    def _look_in(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._look)
+
+    def _written(self) -> None:
+        self._looks = iter(SQLITE_AFTER)
+        self._look()
+
+    def _look(self) -> None:
+        try:
+            version = self._data_version()
+        except sqlite3.Error:
+            self.lose()
+            return
+        if version != self._version:
+            self._version = version
+            self._tell_soon()
+        # Also after a change: the next commit may have been written already, and be seen in a moment.
+        self._look_in(self._pause())
+
+    def _tell_soon(self) -> None:
+        if self._owed is not None:
+            return
+        early = self._last + SQLITE_REST - self.loop.time()
+        if early > 0:
+            self._owed = self.loop.call_later(early, self._tell_owed)
+        else:
+            self._tell_owed()
+
+    def _tell_owed(self) -> None:
+        self._owed, self._last = None, self.loop.time()
+        self.tell()
+
+
+_LISTENERS: WeakKeyDictionary[Database, Listener] = WeakKeyDictionary()

@@ -52,6 +52,12 @@ async def resolve(tx: Tx, id: str) -> int:  # noqa: A002
     return thread
 
 
+async def newest_incoming(tx: Tx, thread: int) -> int:
+    """The newest message in a thread that others wrote; 0 when there is none."""
+    query = select(func.max(MESSAGE.c.id)).where(MESSAGE.c.thread == thread, ~MESSAGE.c.outgoing)
+    return int(await tx.scalar(query) or 0)
+
+
 async def thread_of(tx: Tx, id: str) -> Thread:  # noqa: A002
     """One thread with its messages, oldest first."""
     thread = await resolve(tx, id)
@@ -94,7 +100,7 @@ async def _messages_by_thread(
     messages: dict[int, list[Message]] = {t: [] for t in threads}
     answers: dict[int, dict[str, str]] = {t: {} for t in threads}
     aliases: dict[int, dict[str, str]] = {t: {} for t in threads}
-    for row, message in zip(rows, await _messages(tx, rows), strict=True):
+    for row, message in zip(rows, await messages_from(tx, rows), strict=True):
         messages[row.thread].append(message)
         if row.answers is not None:
             answers[row.thread][f"m{row.id}"] = f"m{row.answers}"
@@ -108,7 +114,8 @@ async def _messages_by_thread(
     return {t: (tuple(messages[t]), parents(messages[t], aliases=aliases[t], answers=answers[t])) for t in threads}
 
 
-async def _messages(tx: Tx, rows: Sequence[Any]) -> tuple[Message, ...]:
+async def messages_from(tx: Tx, rows: Sequence[Any]) -> tuple[Message, ...]:
+    """The messages of rows with `id`, `thread` and `parsed`."""
     messages = [Message.model_validate_json(r.parsed) for r in rows]
     with_parts = [r.id for r, m in zip(rows, messages, strict=True) if m.attachments]
     names: dict[int, dict[int, str]] = {}
@@ -141,7 +148,7 @@ async def message_of(tx: Tx, id: str, account: str | None = None) -> Message:  #
     rows = (await tx.execute(query.limit(1))).all()
     if not rows:
         raise NotFound(f"there is no message {id[:200]} in this store")
-    return (await _messages(tx, rows))[0]
+    return (await messages_from(tx, rows))[0]
 
 
 async def _by_message_id(tx: Tx, message_id: str, account: str | None) -> list[int]:

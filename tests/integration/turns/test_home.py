@@ -73,7 +73,7 @@ async def test_cancelling_elsewhere_cancels_at_home(inbox: Inbox) -> None:
 
     async def tool() -> None:
         waiting = asyncio.create_task(inbox.wait_for_reply(sent.message_id))
-        while not inbox._waiters:
+        while not inbox._waits:
             await asyncio.sleep(0.005)
         waiting.cancel()
         await asyncio.wait([waiting])
@@ -81,7 +81,7 @@ async def test_cancelling_elsewhere_cancels_at_home(inbox: Inbox) -> None:
 
     await elsewhere(tool)
     async with asyncio.timeout(60):
-        while inbox._waiters:
+        while inbox._waits:
             await asyncio.sleep(0.005)
 
 

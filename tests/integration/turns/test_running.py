@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text
 
-from agentmail import Inbox, ThreadStore, Turn, parse, running, teamwork
+from agentmail import Inbox, ThreadStore, Turn, parse, running
 from agentmail.errors import StaleTurn
 from agentmail.store import Location, changes, claims
 from agentmail.store.arrivals import Arrival
@@ -165,53 +165,6 @@ async def idle(store: ThreadStore, threads: int) -> None:
     )
     await store.db.run(lambda tx: tx.execute(wanting))
     await store.db.maintain("ANALYZE")
-
-
-async def test_ten_thousand_waits_are_one_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened = 0
-
-    class Counted(Changes):
-        async def __aenter__(self) -> Changes:
-            nonlocal opened
-            opened += 1
-            return await super().__aenter__()
-
-    async def nothing(*_: object, **__: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(teamwork, "Changes", Counted)
-    monkeypatch.setattr(teamwork, "watch", nothing)
-    async with (
-        ThreadStore(f"sqlite:///{tmp_path / 'store.db'}") as store,
-        Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox,
-    ):
-        await fill(store, 1)
-        sent = await inbox.reply(await inbox.message("<q0@customer.example>"), "What do you mean?")
-        looked = 0
-        asked: Callable[..., Awaitable[Any]] = inbox._answer_to
-
-        async def counted(*given: Any, **more: Any) -> Any:
-            nonlocal looked
-            looked += 1
-            return await asked(*given, **more) if looked % 1_000 == 0 else None
-
-        monkeypatch.setattr(inbox, "_answer_to", counted)
-        message = await inbox.message(sent.message_id)
-        monkeypatch.setattr(store, "message", lambda *_, **__: done(message))
-        waits = [asyncio.create_task(inbox.wait_for_reply(sent.message_id)) for _ in range(10_000)]
-        while looked < 10_000:
-            await asyncio.sleep(0.01)
-        assert opened <= 2  # one for all of them, whoever else listens
-        tasks = asyncio.all_tasks() - set(waits)
-        assert len(tasks) < 20
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-        assert not inbox._waiters
-
-
-async def done(value: Any) -> Any:
-    return value
 
 
 async def test_changes_are_told_with_and_without_the_kernels_help(

@@ -204,7 +204,7 @@ class Stylesheet:
                 self.doubtful = True
                 return
             if "{" in inside:  # nested rules: no mail client reads them, and this does not either
-                self.doubtful = self.doubtful or any(value in inside for value in ("none", "hidden"))
+                self.doubtful = self.doubtful or any(word in inside for word in _NESTED_DOUBT)
                 continue
             found = declarations(inside)
             if found:
@@ -350,6 +350,10 @@ def _compound(token: str, *, child: bool) -> _Compound | None:
     return _Compound(tag, identifier, frozenset(classes), tuple(attributes), child)
 
 
+_NESTED_DOUBT = ("none", "hidden", "opacity", "font-size", "color")
+"""In rules that are not read: what could hide text."""
+
+
 def _could_hide(name: str, value: str) -> bool:
     return any(value.startswith(start) for start in _HIDING.get(name, ()))
 
@@ -360,7 +364,12 @@ def _blocks(css: str) -> Iterator[tuple[str, str]]:
     while (opening := css.find("{", position)) >= 0:
         prelude = css[position:opening].rpartition(";")[2].rpartition("}")[2].strip()
         if prelude.startswith("@"):
-            position = opening + 1 if _applies(prelude.lower()) else _end_of_block(css, opening)
+            if _applies(prelude.lower()):
+                position = opening + 1
+                continue
+            position = _end_of_block(css, opening)
+            if prelude[:9].lower() == "@supports":
+                yield prelude, css[opening + 1 : position]  # as nested rules: not applied, and perhaps doubtful
             continue
         closing = css.find("}", opening)
         if closing < 0:
@@ -374,9 +383,15 @@ def _applies(prelude: str) -> bool:
     if prelude.startswith("@media"):
         condition = prelude[6:].strip()
         return condition in _ALWAYS or all(map(_is_always_true, re.split(r"\band\b", condition)))
-    return prelude.startswith(("@supports", "@layer"))
+    return prelude.startswith("@layer") or _SUPPORTED.fullmatch(prelude) is not None
 
 
+_SUPPORTED = re.compile(
+    r"@supports\s*\(\s*(?:(?:display|position|float)\s*:\s*(?:block|inline|inline-block|none|table|flex|grid|absolute|left)|"
+    r"(?:color|background-color)\s*:\s*[a-z#0-9]{3,20}|(?:opacity|margin|padding|font-size|width|height)\s*:\s*[0-9.]{1,6}(?:px|em|%)?)"
+    r"\s*\)\s*"
+)
+"""Conditions that hold in whatever reads @supports at all; of others nobody can tell."""
 _ALWAYS = frozenset(("all, screen", "screen, print", "not print", "print, screen"))
 _WIDTH = re.compile(r"\(\s*(min|max)-(?:device-)?width\s*:\s*(\d{1,6})(?:\.\d+)?(?:px)?\s*\)$")
 

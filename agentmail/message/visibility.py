@@ -114,7 +114,9 @@ def look(above: Sight, tag: str, attributes: Mapping[str, str | None], declared:
         size = font_size(declared["font-size"], font)
         font = font if size is None else size
     if "color" in declared:
-        ink = ink if declared["color"] == "inherit" else colour(declared["color"])
+        value = declared["color"]
+        ink = ink if value in {"inherit", "currentcolor"} else colour(value)
+        doubt = doubt or (ink is None and "(" in value)  # oklch(), color-mix() …: it may be the ground's own colour
     if "text-fill" in declared:
         fill = colour(declared["text-fill"])
         if fill is not None and fill.alpha < 0.05 and "text" not in get("background-clip", ""):
@@ -122,7 +124,10 @@ def look(above: Sight, tag: str, attributes: Mapping[str, str | None], declared:
         else:
             ink = None
             doubt = True
-    background = _background(declared, background)
+    if get("background-color", "").lower() == "currentcolor" and ink is not None:
+        background = ink
+    else:
+        background = _background(declared, background)
     if declared.get("white-space", "").startswith(("pre", "break-spaces")):
         preformatted = preformatted or declared["white-space"] in {"pre", "pre-wrap", "pre-line", "break-spaces"}
     if not gone and not _PLAIN.issuperset(declared):

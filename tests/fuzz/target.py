@@ -26,7 +26,7 @@ def check(data: bytes) -> None:
     text = message.model_dump_json(exclude={"new_text"})
     json.loads(text)
     text.encode("utf-8")  # no lone surrogate
-    assert "\\u0000" not in text
+    assert "\\u0000" not in text.replace("\\\\", "")  # "\\u0000" typed as six letters is no NUL
     assert "unreadable" not in message.defects
     for name, value in message.headers:
         assert name.isascii()

@@ -92,7 +92,7 @@ TRICKS = {
     ),
     "rule for all media": f"<style>@media all{{.x{{display:none}}}}</style><p>Hi</p><div class=x>{MARK}</div>",
     "rule for screens": f"<style>@media screen{{.x{{display:none}}}}</style><p>Hi</p><div class=x>{MARK}</div>",
-    "rule under @supports": f"<style>@supports (a:b){{.x{{display:none}}}}</style><p>Hi</p><div class=x>{MARK}</div>",
+    "rule under @supports": f"<style>@supports (display:grid){{.x{{display:none}}}}</style><p>Hi</p><div class=x>{MARK}</div>",
     "important rule over the style": (
         f"<style>.x{{display:none!important}}</style><p>Hi</p><div class=x style='display:block'>{MARK}</div>"
     ),
@@ -150,6 +150,7 @@ TRICKS = {
     "far to the right, fixed": f'<p>Hi</p><div style="position:fixed;left:9999px">{MARK}</div>',
     "beyond the lower edge": f'<p>Hi</p><div style="position:absolute;bottom:-9999px">{MARK}</div>',
     "processing instruction": f"<p>Hi</p><?php {MARK} ?>",
+    "ground in the colour of the letters": f'<p>Hi</p><p style="color:#123;background:currentColor">{MARK}</p>',
 }
 
 
@@ -234,6 +235,9 @@ DOUBTFUL = {
     "letters on top of each other": f'<div style="letter-spacing:-1em">{WORDS}</div>',
     "dots for letters": f'<div style="-webkit-text-security:disc">{WORDS}</div>',
     "3 pixels": f'<div style="font-size:3px">{WORDS}</div>',
+    "a colour of another space": f'<div style="color:oklch(1 0 0)">{WORDS}</div>',
+    "@supports of what nobody knows": f"<style>@supports (-x-fake:1){{p{{display:none}}}}</style><p>{WORDS}</p>",
+    "@supports not": f"<style>@supports not (display:grid){{p{{opacity:0}}}}</style><p>{WORDS}</p>",
 }
 
 

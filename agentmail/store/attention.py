@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from ..threads.models import Filed
 from . import claims, timers
 from .arrivals import Prepared
 from .changes import announce
-from .database import Tx, database_now
+from .database import Tx, clock_sql, virtual_now
+from .direct import Statement, among, listed
 from .tables.threads import THREAD
+
+_NOW = Statement(lambda postgres: select(clock_sql("postgresql" if postgres else "sqlite")))
+_REOPENED = Statement(
+    lambda postgres: update(THREAD)
+    .where(among(THREAD.c.id, "threads", postgres=postgres), THREAD.c.status == "done")
+    .values(status="open")
+)
 
 
 async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Filed | None]], *, now: float) -> None:
@@ -35,11 +43,10 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
             if timers.answers(arrival.message.automated):
                 people.add(thread)
     if wants:
-        await claims.arrived(tx, account, wants, now=await database_now(tx))
+        now = virtual_now(tx) or (await _NOW.run(tx)).value
+        await claims.arrived(tx, account, wants, now=now)
         # What was done is open again when somebody writes.
-        await tx.execute(
-            update(THREAD).where(THREAD.c.id.in_(sorted(wants)), THREAD.c.status == "done").values(status="open")
-        )
+        await _REOPENED.run(tx, threads=listed(tx, sorted(wants)))
     if people:
         await timers.cancel(tx, people)
     if by_hand:

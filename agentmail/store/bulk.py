@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Column, Table
 
+from . import direct
 from .database import Tx
 
 
@@ -40,8 +41,7 @@ class Insert:
 
     async def rows(self, tx: Tx, rows: Sequence[tuple[Any, ...]]) -> None:
         """Write rows, each a tuple of the columns' values in their order."""
-        if rows:
-            await tx.exec_driver_sql(self._sqlite if tx.dialect.name == "sqlite" else self._postgresql, list(rows))
+        await direct.rows(tx, self._sqlite if tx.dialect.name == "sqlite" else self._postgresql, rows)
 
     async def dicts(self, tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
         """The same for rows by the names of their columns."""

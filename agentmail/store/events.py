@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
-from sqlalchemy import insert
-
+from .bulk import Insert
 from .database import Tx
 from .tables.threads import EVENT
 
@@ -24,8 +24,9 @@ async def append_events(tx: Tx, events: list[dict[str, Any]]) -> None:
     """Write many events at once; the keys are the columns of `EVENT`, `at` may be None for now."""
     if events:
         now = time.time()
-        await tx.execute(_INSERT, [{**e, "at": now if e.get("at") is None else e["at"]} for e in events])
+        await _EVENTS.dicts(tx, [
+            {**e, "at": now if e.get("at") is None else e["at"], "data": json.dumps(e.get("data"))} for e in events
+        ])  # fmt: skip
 
 
-_INSERT = insert(EVENT)
-"""Built once: it is written for every mail."""
+_EVENTS = Insert(EVENT, [EVENT.c[name] for name in ("at", "kind", "thread", "message", "account", "data")])

@@ -17,13 +17,17 @@ import asyncio
 import random
 import sqlite3
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import aiosqlite
 from aiosqlite.core import _STOP_RUNNING_SENTINEL
 
+T = TypeVar("T")
+
 MANY = 32
 """Rows of one statement from which it goes to the thread: so long the event loop waits at most, about a millisecond."""
+SHORT = 32
+"""Short transactions of a connection of which one may carry the log over into the file."""
 
 
 class Raw(sqlite3.Connection):
@@ -42,8 +46,9 @@ class Connection(aiosqlite.Connection):
         super().__init__(connector, 64)
         self._thread.daemon = True
         self._timeout = timeout
-        self._writing = False
+        self.writing = False
         """Between BEGIN IMMEDIATE and its end."""
+        self._short = 0
 
     async def _connect(self) -> Connection:
         def connect() -> None:
@@ -104,26 +109,55 @@ class Connection(aiosqlite.Connection):
         return Cursor(self)
 
     async def commit(self) -> None:
-        self._writing = False
+        self.writing = False
         await super().commit()
 
     async def rollback(self) -> None:
         # SQLAlchemy rolls back whatever returns to its pool, and after a COMMIT that is nothing.
-        if not self._writing:
+        if not self.writing:
             self._conn.rollback()
             return
-        self._writing = False
+        self.writing = False
         await super().rollback()
 
     async def call(self, work: Callable[[], object], sql: str, rows: int = 1) -> None:
         """Run `work`, which executes `sql`, here or in the thread."""
         if sql == "BEGIN IMMEDIATE":
             await self._begin(work)
-            self._writing = True
-        elif (self._writing and rows < MANY) or sql == "BEGIN":  # a plain BEGIN takes no lock yet
+            self.writing = True
+        elif (self.writing and rows < MANY) or sql == "BEGIN":  # a plain BEGIN takes no lock yet
             work()
         else:
             await self._execute(work)
+
+    async def in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What may take its time."""
+        done: T = await self._in_thread(lambda: work(self._conn))
+        return done
+
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A whole write transaction whose statements are few and short: it runs here, to the end.
+
+        A commit of some pages goes into the log and waits for no disk, unless it is the one that carries the log over
+        into the file. So none of these does, but every so often one goes to the thread, and may.
+        """
+        await self._begin(lambda: self._conn.execute("BEGIN IMMEDIATE"))
+        try:
+            answer = work(self._conn)
+        except BaseException:
+            self._conn.rollback()
+            raise
+        self._short += 1
+        if self._short % SHORT == 0:
+            await self._in_thread(self._conn.commit)
+            return answer
+        (pages,) = self._conn.execute("PRAGMA wal_autocheckpoint").fetchone()
+        self._conn.execute("PRAGMA wal_autocheckpoint=0")
+        try:
+            self._conn.commit()
+        finally:
+            self._conn.execute(f"PRAGMA wal_autocheckpoint={pages}")
+        return answer
 
     async def _begin(self, work: Callable[[], object]) -> None:
         """Try until the other writer is done, at most for the timeout. SQLite's own waiting would need the thread."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..message.models import Message
 from .claims import timer, wake, work
 from .database import Tx, database_now
+from .direct import Statement, among, listed
 from .tables.outbox import SUBMISSION
 from .tables.threads import MESSAGE
 
@@ -148,7 +149,15 @@ async def of_thread(tx: Tx, thread: int) -> list[Timer]:
 
 async def cancel(tx: Tx, threads: Collection[int], *, kind: str | None = None) -> int:
     """Somebody answered: what should have come back need not. How many there were."""
-    gone = delete(timer).where(timer.c.thread.in_(sorted(threads)))
-    if kind is not None:
-        gone = gone.where(timer.c.kind == kind)
-    return len((await tx.execute(gone.returning(timer.c.id))).all())
+    those = listed(tx, sorted(threads))
+    if kind is None:
+        return (await _CANCELLED.run(tx, threads=those)).changed
+    return (await _CANCELLED_KIND.run(tx, threads=those, kind=kind)).changed
+
+
+_CANCELLED = Statement(lambda postgres: delete(timer).where(among(timer.c.thread, "threads", postgres=postgres)))
+_CANCELLED_KIND = Statement(
+    lambda postgres: delete(timer).where(
+        among(timer.c.thread, "threads", postgres=postgres), timer.c.kind == bindparam("kind")
+    )
+)

@@ -1,0 +1,134 @@
+"""Statements that every mail needs, built once; on SQLite they go to the driver, past SQLAlchemy.
+
+SQLAlchemy takes 0.1 ms for a statement that was built before and 0.4 ms for one that is built anew, SQLite 0.004 ms for
+either; filing one message is some twenty statements. Inside a write transaction of SQLite nobody is waited for (see
+`sqlite_driver`), so nothing is lost by the short way. The tables stay the schema: a statement is Core's, and PostgreSQL
+gets it from SQLAlchemy.
+
+Where somebody listens to the engine's statements (to log, count or kill at them) all go through SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Executable, any_, bindparam, func, select
+from sqlalchemy import column as column_
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
+
+from .database import Tx
+from .sqlite_driver import Connection
+
+
+class Result(NamedTuple):
+    """What a statement gave."""
+
+    rows: Sequence[Sequence[Any]]
+    changed: int
+    """How many rows it wrote."""
+
+    @property
+    def value(self) -> Any:
+        """The first column of the first row; None without rows."""
+        return self.rows[0][0] if self.rows else None
+
+
+class Statement:
+    """One statement, for both databases.
+
+    Trap: values go to the driver as they are, and so do rows come back: plain numbers and text. A list is one parameter
+    (`among`, `listed`), since `IN` with as many parameters as values is another statement each time.
+
+    Args:
+        build: Makes it for a database, with `bindparam` in the place of values; called once for each.
+    """
+
+    def __init__(self, build: Callable[[bool], Executable]) -> None:
+        self._build = build
+        self._core: dict[bool, Executable] = {}
+        self._sqlite: tuple[str, tuple[str, ...], Mapping[str, Any]] | None = None
+
+    async def run(self, tx: Tx, /, **values: Any) -> Result:
+        """Run it once."""
+        driver = driver_of(tx)
+        if driver is None:
+            done = await tx.execute(self._of(tx), values)
+            return Result(done.all() if done.returns_rows else (), done.rowcount)
+        sql, names, fixed = self._compiled()
+        return await at_once(driver, sql, tuple(values[n] if n in values else fixed[n] for n in names))
+
+    async def many(self, tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Run it for each of these."""
+        if not rows:
+            return
+        driver = driver_of(tx)
+        if driver is None:
+            await tx.execute(self._of(tx), rows)
+            return
+        sql, names, fixed = self._compiled()
+        await at_once(driver, sql, [tuple(row[n] if n in row else fixed[n] for n in names) for row in rows], many=True)
+
+    def _of(self, tx: Tx) -> Executable:
+        postgres = tx.dialect.name != "sqlite"
+        if postgres not in self._core:
+            self._core[postgres] = self._build(postgres)
+        return self._core[postgres]
+
+    def _compiled(self) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
+        if self._sqlite is None:
+            compiled = self._build(False).compile(dialect=_DIALECT)  # type: ignore[attr-defined]  # Core's own are
+            self._sqlite = str(compiled), tuple(compiled.positiontup or ()), compiled.params
+        return self._sqlite
+
+
+async def rows(tx: Tx, sql: str, values: Sequence[Any]) -> None:
+    """Run the driver's own SQL for many rows, past SQLAlchemy's work on each of them."""
+    if not values:
+        return
+    if (driver := driver_of(tx)) is not None:
+        await at_once(driver, sql, values, many=True)
+    else:
+        await tx.exec_driver_sql(sql, list(values))
+
+
+def among(column: ColumnElement[Any], name: str, *, postgres: bool) -> ColumnElement[bool]:
+    """`column IN (the values of parameter name)`; the parameter is given by `listed`."""
+    if postgres:
+        return column == any_(bindparam(name, type_=ARRAY(column.type)))
+    return column.in_(select(column_("value")).select_from(func.json_each(bindparam(name))))
+
+
+def listed(tx: Tx, values: Sequence[Any]) -> Any:
+    """Values for the parameter of an `among`."""
+    return list(values) if tx.dialect.name != "sqlite" else json.dumps(values)
+
+
+_DIALECT = sqlite.dialect(paramstyle="qmark")
+
+
+def driver_of(tx: Tx) -> Connection | None:
+    """SQLite's connection inside a write transaction, where a statement waits for nobody; else None."""
+    connection = tx.sync_connection
+    if tx.dialect.name != "sqlite" or connection is None or not connection.in_transaction():
+        return None
+    if connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute:
+        return None
+    driver = connection.connection.driver_connection
+    return driver if isinstance(driver, Connection) and driver.writing else None
+
+
+async def at_once(driver: Connection, sql: str, values: Any, *, many: bool = False) -> Result:
+    """Run a statement; what the driver says against it is raised as SQLAlchemy would raise it."""
+    cursor = driver.cursor()
+    try:
+        await (cursor.executemany if many else cursor.execute)(sql, values)
+        return Result(await cursor.fetchall(), cursor.rowcount)
+    except sqlite3.Error as exc:
+        raise DBAPIError.instance(sql, values, exc, sqlite3.Error, dialect=_DIALECT) from exc
+    finally:
+        await cursor.close()

@@ -13,10 +13,10 @@ import ssl
 from typing import Any
 
 from .translate import IdleRefused, Lost
-from .wire import Wire
+from .wire import QUIET, Wire
 
 _NEWS = re.compile(rb"\* (?:(\d{1,10}) (EXISTS|EXPUNGE|FETCH)|VANISHED)\b", re.IGNORECASE)
-_LITERAL = re.compile(rb"\{(\d+)\}\Z")
+_LITERAL = re.compile(rb"\{(\d{1,19})\}\Z")
 LONGEST = 256 * 1024
 """Bytes of one line or literal during IDLE; nothing that is worth waiting for is longer."""
 
@@ -40,6 +40,7 @@ def begin(wire: Wire) -> tuple[bytes, bytes, bool]:
         at_hand = wire.stream.read(len(at_hand)) if at_hand else b""
     except (BlockingIOError, ssl.SSLWantReadError):
         at_hand = b""
+    wire.lay_aside()
     return tag, at_hand or b"", news
 
 
@@ -53,6 +54,7 @@ class Idle:
         self._tag = tag
         self._buffer = b""
         self._skip = 0
+        self._budget = QUIET
         self._loop = asyncio.get_running_loop()
         self._event = asyncio.Event()
         self._done = False
@@ -65,36 +67,48 @@ class Idle:
         self._loop.add_reader(self._sock.fileno(), self._readable)
         self._watching = True
         self._take(at_hand)
-        # TLS may hold bytes that it has decrypted already: the kernel says nothing of those.
+        # What TLS decrypted while the thread read is nothing that the kernel tells of.
         self._readable()
 
     def _readable(self) -> None:
+        """One read: who never stops talking must not keep the loop from everybody else."""
         try:
-            while self.lost is None:
-                data = self._sock.recv(16384)
-                if not data:
-                    self._end("the server closed the connection")
-                    return
-                self._take(data)
+            data = self._sock.recv(16384)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError as exc:
             self._end(str(exc) or type(exc).__name__)
+            return
+        self._budget -= len(data)
+        if not data:
+            self._end("the server closed the connection")
+        elif self._budget < 0:
+            self._end("the server sends more than anybody asked for")
+        else:
+            self._take(data)
+            # TLS may hold more, decrypted already: the kernel says nothing of that.
+            if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+                self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._watching:
+            self._readable()
 
     def _take(self, data: bytes) -> None:
         if self._skip:
             self._skip, data = max(0, self._skip - len(data)), data[self._skip :]
-        self._buffer += data
-        while (end := self._buffer.find(b"\n")) >= 0:
-            line, self._buffer = self._buffer[:end].rstrip(b"\r"), self._buffer[end + 1 :]
+        buffer, at = self._buffer + data, 0
+        while (end := buffer.find(b"\n", at)) >= 0:
+            line, at = buffer[at:end].rstrip(b"\r"), end + 1
             self._hear(line)
             if literal := _LITERAL.search(line):
                 size = int(literal[1])
                 if size > LONGEST:
                     self._end("the server sends more than anybody asked for")
-                    return
-                self._skip = max(0, size - len(self._buffer))
-                self._buffer = self._buffer[size:]
+                    break
+                self._skip = max(0, size - (len(buffer) - at))
+                at += size
+        self._buffer = buffer[at:]
         if len(self._buffer) > LONGEST:
             self._end("the server sends a line without an end")
 

@@ -30,6 +30,8 @@ class Liar:
         self.heard: list[str] = []
         self.connections = 0
         self.port = 0
+        self.writers: set[asyncio.StreamWriter] = set()
+        """Of the connections that are open."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -62,6 +64,7 @@ class Liar:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self.writers.add(writer)
         try:
             writer.write(self.greeting)
             while line := await reader.readline():
@@ -80,6 +83,7 @@ class Liar:
             pass
         finally:
             self._tasks.discard(task)
+            self.writers.discard(writer)
             writer.close()
 
     def honest(self, word: str, tag: str, rest: str) -> bytes:

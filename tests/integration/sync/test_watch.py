@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 
+from agentmail.errors import Unreachable
+from agentmail.imap import ImapConnection
 from agentmail.mailsync import Leases, MailSync, Pace, watch
 from agentmail.store import Filed
 from agentmail.testing import FaultProxy
@@ -182,6 +187,36 @@ async def test_s18_the_end_of_a_connection_in_idle_is_seen_at_once_and_costs_not
         assert 1 == len(heard.filed)
         assert 5 == liar.connections == len([c for c in liar.heard if c == "IDLE"])
         assert all(seconds >= 1.0 for seconds in pauses)
+
+
+@pytest.mark.parametrize("line", [b"* OK still here\r\n", b"* OK {3}\r\nabc\r\n"])
+async def test_a_flood_during_idle_ends_and_leaves_the_loop_to_others(world: World, line: bytes) -> None:
+    """The flood comes from a thread: a server in this loop could not send while the loop reads."""
+    idling, flood = threading.Event(), line * (9 * 2**20 // len(line))
+
+    def drown(server: socket.socket) -> None:
+        idling.wait(SECONDS)
+        server.settimeout(SECONDS)
+        with server, contextlib.suppress(OSError):
+            server.sendall(flood)
+
+    async with Liar({1: mail(1)}) as liar:
+        connection = ImapConnection(liar.account(timeout=SECONDS))
+        await connection.connect()
+        await connection.examine("INBOX")
+        liar.lies["IDLE"] = lambda s, tag, rest: b"+ idling\r\n"
+        await connection.start_idle()
+        (writer,) = liar.writers
+        thread = threading.Thread(target=drown, args=(writer.get_extra_info("socket")._sock.dup(),))
+        thread.start()
+        turns = 0
+        idling.set()
+        with pytest.raises(Unreachable, match="more than anybody asked for"):
+            while turns < 20_000 and not await connection.wait_idle(0.001):
+                turns += 1
+        await connection.close()
+        assert turns
+        await asyncio.to_thread(thread.join)
 
 
 @pytest.mark.parametrize("answer", ["NO not now", "BAD unknown command", "not offered"])

@@ -8,10 +8,10 @@ verified sender first.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
-from icalendar import Calendar
 from pydantic import BaseModel, ConfigDict
 
 from . import vtimezone
@@ -29,7 +29,14 @@ _KEPT = frozenset(
         *("STATUS", "COMMENT", "RECURRENCE-ID"),
     )
 )
+_ZONED = frozenset(("DTSTART", "DTEND", "RECURRENCE-ID"))
 _ZONE_KEPT = frozenset(("TZID", "DTSTART", "TZOFFSETFROM", "TZOFFSETTO", "RRULE", "BEGIN", "END"))
+_TIMED = re.compile(r"(?:DTSTART|DTEND|DURATION|RECURRENCE-ID)\b", re.IGNORECASE)
+_VENDORS = re.compile(
+    r"(;TZID=\"?)/[^\";:]{0,100}?/((?:Africa|America|Antarctica|Arctic|Asia|Atlantic|Australia|Europe|Indian|Pacific|Etc)/)",
+    re.IGNORECASE,
+)
+"""Before the name of a zone, as Mozilla and Evolution write it; icalendar would print a warning about each."""
 _ANSWERS = frozenset(("accepted", "declined", "tentative", "delegated"))
 
 
@@ -71,6 +78,9 @@ class Invitation(BaseModel):
     """True when the times carry no zone that we know: they were read as UTC and are probably wrong by hours."""
     recurring: bool = False
     """True when the event repeats; `start` is its first time. Repeats are not expanded."""
+    occurrence: datetime | None = None
+    """For a change, answer or cancellation of one time of an event that repeats: when that time was to be
+    (RECURRENCE-ID), aware, UTC. Trap: such a cancellation leaves all other times as they are."""
     comment: str = ""
     """What an attendee wrote beside the answer."""
     events: int = 1
@@ -86,10 +96,13 @@ def invitation(ics: bytes, method_hint: str | None = None) -> Invitation | None:
     if picked is None:
         return None
     method, lines, zones, events, recurring = picked
-    try:
-        found = _read(lines, zones)
-    except Exception:  # noqa: BLE001  icalendar raises what its parts raise: ValueError, KeyError, OverflowError …
-        return None
+    found = None
+    for kept in (lines, [line for line in lines if not _TIMED.match(line)]):
+        try:
+            found = _read(kept, zones)
+            break
+        except Exception:  # noqa: BLE001, S112  icalendar raises what its parts raise: a zone's name even an OSError
+            continue
     if found is None:
         return None
     name = on_one_line(method or method_hint or "publish", 40).casefold()
@@ -141,7 +154,7 @@ def _pick(text: str) -> tuple[str, list[str], list[str], int, bool] | None:
             method = line.partition(":")[2].strip()
         elif path == ["VCALENDAR", "VEVENT"] and events == 1:
             if name in _KEPT and len(event) < _MAX_EVENT_LINES:
-                event.append(line)
+                event.append(_VENDORS.sub(r"\1\2", line, count=1) if name in _ZONED else line)
             recurring = recurring or name in {"RRULE", "RDATE"}
         elif path[:2] == ["VCALENDAR", "VTIMEZONE"] and name in _ZONE_KEPT and len(zone) <= _MAX_ZONE_LINES:
             zone.append(line)
@@ -166,6 +179,8 @@ def _unfold(text: str) -> list[str]:
 
 def _read(lines: list[str], zones: list[str]) -> Invitation | None:
     text = "\r\n".join(("BEGIN:VCALENDAR", "VERSION:2.0", "BEGIN:VEVENT", *lines, "END:VEVENT", "END:VCALENDAR", ""))
+    from icalendar import Calendar  # 80 modules and 3 MB, and most mail has no calendar in it
+
     events = Calendar.from_ical(text).walk("VEVENT")
     if not events:
         return None
@@ -178,12 +193,12 @@ def _read(lines: list[str], zones: list[str]) -> Invitation | None:
     start, end = _utc(begin), _utc(finish)
     all_day = begin is not None and not isinstance(begin, datetime)
     if end is None and start is not None:
-        length = getattr(_one(event, "DURATION"), "dt", None)
-        if isinstance(length, timedelta):
+        length = _time(_one(event, "DURATION"))
+        if isinstance(length, timedelta) and length < _UNTIL_THE_END - start:
             end = start + length
         elif all_day:
             end = start + timedelta(days=1)  # RFC 5545 3.6.1
-    parameters = getattr(_one(event, "DTSTART"), "params", {})
+    parameters = getattr(_one(event, "DTSTART"), "params", {}) if begin is not None else {}
     return Invitation(
         method="",
         uid=uid,
@@ -196,14 +211,26 @@ def _read(lines: list[str], zones: list[str]) -> Invitation | None:
         attendees=_attendees(event),
         all_day=all_day,
         timezone=on_one_line(str(parameters.get("TZID", "")), 100),
+        occurrence=_utc(_moment(event, "RECURRENCE-ID", zones)),
         floating=isinstance(begin, datetime) and begin.tzinfo is None,
         comment=on_one_line(_text(event, "COMMENT")),
     )
 
 
+_UNTIL_THE_END = datetime.max.replace(tzinfo=UTC)
+
+
 def _one(event: Any, name: str) -> Any:
     value = event.get(name)
     return value[0] if isinstance(value, list) and value else value
+
+
+def _time(prop: Any) -> Any:
+    """The time that a property holds; None when icalendar could not read it, which it says only when asked."""
+    try:
+        return getattr(prop, "dt", None)
+    except Exception:  # noqa: BLE001  icalendar.error.BrokenCalendarProperty, in the versions that have it
+        return None
 
 
 def _text(event: Any, name: str) -> str:
@@ -218,7 +245,7 @@ def _number(value: Any) -> int:
 def _moment(event: Any, name: str, zones: list[str]) -> date | datetime | None:
     """A date, or a time: naive only when its zone is unknown to icalendar and to the part itself."""
     prop = _one(event, name)
-    value = getattr(prop, "dt", None)
+    value = _time(prop)
     if isinstance(value, datetime) and value.tzinfo is None:
         zone = str(getattr(prop, "params", {}).get("TZID", ""))
         ahead = vtimezone.offset(zones, zone, value) if zone else None

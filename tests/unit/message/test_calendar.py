@@ -211,14 +211,35 @@ HALF_BROKEN = {
     "a zone that is nowhere": "DTSTART;TZID=../../etc/passwd:20260505T100000",
     "a line without a colon": "SUMMARY",
     "a parameter without an end": 'ATTENDEE;CN="x:mailto:a@example.org',
+    "a start in lower case": "DTSTART:20260505t100000z",
+    "the year 0": "DTSTART:00000101T000000Z",
+    "a zone that is a directory": "DTSTART;TZID=Europe:20260505T100000",
+    "a zone of 3,000 letters": f"DTSTART;TZID={'A' * 3_000}:20260505T100000",
     "the first year": "DTSTART;TZID=Asia/Tokyo:00010101T000000",
 }
 
 
 @pytest.mark.parametrize("case", HALF_BROKEN)
-def test_a_broken_property_is_left_out_or_the_part_is_none(case: str) -> None:
-    found = invitation(part(HALF_BROKEN[case]), None)
-    assert found is None or found.uid == "one@example.org"
+def test_a_broken_property_is_left_out(case: str) -> None:
+    """Who sent the rest said something all the same."""
+    found = invitation(part("SUMMARY:Kick-off", HALF_BROKEN[case], method="CANCEL"), None)
+    assert found is not None
+    assert (found.uid, found.title, found.method) == ("one@example.org", "Kick-off", "cancel")
+
+
+def test_one_time_of_a_meeting_that_repeats() -> None:
+    """A cancellation of it is not one of the meeting."""
+    lines = ("DTSTART:20260512T120000Z", "RECURRENCE-ID;TZID=Europe/Berlin:20260512T120000", "STATUS:CANCELLED")
+    found = invitation(part(*lines, method="CANCEL"), None)
+    assert found is not None
+    assert found.occurrence == datetime(2026, 5, 12, 10, tzinfo=UTC)
+
+
+def test_a_zone_under_a_vendors_name_is_read_without_a_warning() -> None:
+    """Warnings are errors here: outsiders must not be able to make a process print them."""
+    found = invitation(part("DTSTART;TZID=/mozilla.org/20050126_1/Europe/Berlin:20260505T100000"), None)
+    assert found is not None
+    assert found.start == datetime(2026, 5, 5, 8, tzinfo=UTC)
 
 
 def test_an_event_is_closed_by_the_end_of_the_part() -> None:

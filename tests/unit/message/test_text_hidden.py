@@ -92,7 +92,7 @@ TRICKS = {
     ),
     "rule for all media": f"<style>@media all{{.x{{display:none}}}}</style><p>Hi</p><div class=x>{MARK}</div>",
     "rule for screens": f"<style>@media screen{{.x{{display:none}}}}</style><p>Hi</p><div class=x>{MARK}</div>",
-    "rule under @supports": f"<style>@supports (display:grid){{.x{{display:none}}}}</style><p>Hi</p><div class=x>{MARK}</div>",
+    "rule with @supports": f"<style>@supports (float:left){{.x{{display:none}}}}</style>Hi<b class=x>{MARK}</b>",
     "important rule over the style": (
         f"<style>.x{{display:none!important}}</style><p>Hi</p><div class=x style='display:block'>{MARK}</div>"
     ),

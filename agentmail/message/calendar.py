@@ -9,6 +9,7 @@ verified sender first.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 
@@ -95,11 +96,13 @@ def invitation(ics: bytes, method_hint: str | None = None) -> Invitation | None:
     picked = _pick(_decode(ics[:_MAX_BYTES]))
     if picked is None:
         return None
+    from icalendar import Calendar  # 80 modules and 3 MB, and most mail has no calendar in it
+
     method, lines, zones, events, recurring = picked
     found = None
     for kept in (lines, [line for line in lines if not _TIMED.match(line)]):
         try:
-            found = _read(kept, zones)
+            found = _read(Calendar.from_ical, kept, zones)
             break
         except Exception:  # noqa: BLE001, S112  icalendar raises what its parts raise: a zone's name even an OSError
             continue
@@ -177,11 +180,9 @@ def _unfold(text: str) -> list[str]:
     return lines
 
 
-def _read(lines: list[str], zones: list[str]) -> Invitation | None:
+def _read(understood: Callable[[str], Any], lines: list[str], zones: list[str]) -> Invitation | None:
     text = "\r\n".join(("BEGIN:VCALENDAR", "VERSION:2.0", "BEGIN:VEVENT", *lines, "END:VEVENT", "END:VCALENDAR", ""))
-    from icalendar import Calendar  # 80 modules and 3 MB, and most mail has no calendar in it
-
-    events = Calendar.from_ical(text).walk("VEVENT")
+    events = understood(text).walk("VEVENT")
     if not events:
         return None
     event = events[0]

@@ -16,6 +16,8 @@ from itertools import pairwise
 
 from pydantic import BaseModel, ConfigDict
 
+from .domains import same_domain
+
 _MAX_VALUE = 16_384
 """Characters of one Authentication-Results value; real ones stay under 2,000."""
 _MAX_TOKENS = 2_000
@@ -77,7 +79,7 @@ def verdict(headers: Sequence[tuple[str, str]], trusted: Collection[str], from_d
         # RFC 7489 6.6.1: with two authors nobody can say whom DMARC spoke about.
         return None
     server, value = found
-    return _read(server, value, from_domain.casefold().rstrip("."))
+    return _read(server, value, from_domain.lower().rstrip("."))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -190,7 +192,7 @@ def _read(server: str, value: str, from_domain: str) -> Auth:
             continue
         if result not in _RESULTS:
             result = "permerror"
-        if method == "dmarc" and result == "pass" and properties.get("header.from") != from_domain:
+        if method == "dmarc" and result == "pass" and not same_domain(properties.get("header.from", ""), from_domain):
             # A pass about another domain says nothing about the From that is shown.
             result = "none"
         results[method].append(result)
@@ -219,7 +221,7 @@ def _statement(tokens: list[tuple[str, str]]) -> tuple[str, str, dict[str, str]]
                 return "", "", {}
             method, result = name.casefold().partition("/")[0], after[1].casefold()
         elif name.casefold() != "reason":
-            domain = after[1].casefold().rpartition("@")[2].rstrip(".")
+            domain = after[1].lower().rpartition("@")[2].rstrip(".")
             if properties.setdefault(name.casefold(), domain) != domain:
                 properties[name.casefold()] = ""
     return method, result, properties

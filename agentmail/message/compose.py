@@ -81,7 +81,7 @@ def reply(
         BadInput: something given cannot be written, or nobody is left to write to.
     """
     writing = _Writing.begin(sender, utf8=utf8, message_id=message_id, secret=secret, now=now, token=token)
-    own = {writing.sender.key, *(a.casefold() for a in own_addresses)}
+    own = {writing.sender.key, *(a.lower() for a in own_addresses)}
     if to is None:
         first, others = recipients.of_reply(original, own, reply_all=reply_all, utf8=utf8)
     else:

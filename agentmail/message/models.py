@@ -72,14 +72,15 @@ class Address(Value):
     def key(self) -> str:
         """The form to compare by: lower case.
 
-        The local part is case-sensitive by RFC 5321 2.4, but no provider that people use treats it so.
+        The local part is case-sensitive by RFC 5321 2.4, but no provider that people use treats it so. Not casefold():
+        that makes one of `ana@straße.example` and `ana@strasse.example`, which belong to two owners.
         """
-        return self.email.casefold()
+        return self.email.lower()
 
     @property
     def domain(self) -> str:
         """The part after the last "@", lower case; empty when there is none."""
-        return self.email.rpartition("@")[2].casefold() if "@" in self.email else ""
+        return self.email.rpartition("@")[2].lower() if "@" in self.email else ""
 
     def __str__(self) -> str:
         return f"{self.name} <{self.email}>" if self.name else self.email

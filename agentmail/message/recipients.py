@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from ..errors import BadInput
 from .addresses import read_addresses
+from .domains import ascii_domain
 from .models import Address, Message
 from .words import one_line
 
@@ -20,7 +21,6 @@ _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _DOT_ATOM = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*\Z")
 _DOTS = re.compile(rf"(?:{_ATEXT}|\.)+\Z")
 _QUOTED = re.compile(r'"(?:[ !#-\[\]-~]|\\[ -~])*"\Z')
-_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)\Z")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:]{2,60}\]\Z")
 _UTF8_LOCAL = re.compile(r"""[^\s"\\<>()\[\],;:@]+\Z""")
 
@@ -40,7 +40,11 @@ def check_address(text: str, *, utf8: bool = False) -> str:
     if not at or not local or not domain:
         raise BadInput(f"address {shown(text)} is not local@domain")
     if not _LITERAL.match(domain):
-        domain = ascii_domain(domain)
+        name = ascii_domain(domain)
+        if name is None:
+            longer = ": it is longer than 255 bytes" if len(domain) > 255 else ""
+            raise BadInput(f"{shown(domain)} is no domain name{longer}")
+        domain = name
     if len(local.encode()) > 64:  # RFC 5321 4.5.3.1.1
         raise BadInput(f"address {shown(text)}: the part before the @ is longer than 64 bytes")
     if _DOT_ATOM.match(local) or _QUOTED.match(local):
@@ -54,33 +58,6 @@ def check_address(text: str, *, utf8: bool = False) -> str:
             f"address {shown(text)} needs SMTPUTF8, which is not in use: the part before the @ must be ASCII"
         )
     raise BadInput(f"address {shown(text)}: {shown(local)} cannot stand before an @")
-
-
-def ascii_domain(domain: str) -> str:
-    """A domain name in ASCII: labels of other scripts become `xn--…` (RFC 5891), without the tables of contexts.
-
-    Python's own codec implements the older IDNA 2003, which sends `straße.example` to `strasse.example`.
-    """
-    text = unicodedata.normalize("NFKC", domain).replace("\u3002", ".")
-    labels = []
-    for label in text.split("."):
-        written = label if label.isascii() else _punycode(label)
-        if not _LABEL.match(written):
-            raise BadInput(f"{shown(domain)} is no domain name")
-        labels.append(written)
-    name = ".".join(labels)
-    if len(name) > 255:
-        raise BadInput(f"{shown(domain)} is no domain name: it is longer than 255 bytes")
-    return name
-
-
-def _punycode(label: str) -> str:
-    text = unicodedata.normalize("NFC", label.lower())
-    for i, char in enumerate(text):
-        kind = unicodedata.category(char)
-        if not (kind[0] in "LM" or kind == "Nd" or char in "-\u00b7\u30fb") or (i == 0 and kind[0] == "M"):
-            return ""
-    return "xn--" + text.encode("punycode").decode("ascii")
 
 
 def read_address(text: str) -> Address:

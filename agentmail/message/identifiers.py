@@ -15,6 +15,7 @@ from secrets import token_bytes
 from typing import Literal, NamedTuple
 
 from ..errors import BadInput
+from .domains import ascii_domain
 from .words import decode_words
 
 MAX_IDS = 100
@@ -235,11 +236,8 @@ def _without_comments(value: str) -> str:
 def _checked(domain: str) -> str:
     """A dotted ASCII name: Gmail and others refuse ids whose right side is anything else."""
     text = domain.rstrip(".").lower()
-    if not text.isascii() and len(text) <= 253:
-        try:
-            text = text.encode("idna").decode("ascii")
-        except UnicodeError:
-            text = ""
+    if not text.isascii():
+        text = ascii_domain(text) or ""
     if not 0 < len(text) <= 253 or not _DOMAIN.fullmatch(text):
         raise BadInput(f"not a domain that can stand in a Message-ID: {domain[:100]!r}")
     return text

@@ -232,7 +232,7 @@ def _verdict(
     trusted: Collection[str],
 ) -> Any:
     alone = len(sender) == 1 and len(given["from"]) == 1
-    domain = sender[0].email.rpartition("@")[2].casefold() if alone else ""
+    domain = sender[0].email.rpartition("@")[2].lower() if alone else ""
     # Not decoded: an encoded word could spell a trusted server's name after its border looked for it.
     return verdict([(name, one_line(value)) for name, value in fields], trusted, domain)
 

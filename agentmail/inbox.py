@@ -18,7 +18,7 @@ from .home import Home, at_home
 from .mailsync import FirstRun, Health, MailSync
 from .message import compose
 from .message.models import Address, Attachment, Draft, Message, Outgoing
-from .oauth import TokenFile, saved_token
+from .oauth import saved_token
 from .onserver import OnServer
 from .outbox import Outbox
 from .policy import Kind, Policy
@@ -30,6 +30,7 @@ from .store import Filed, Hit, Thread, ThreadStore, Tx, Why, belonging, claims, 
 from .store.claims import Claim
 from .store.together import Together
 from .teamwork import Teamwork
+from .tokenfile import TokenFile
 from .turns import Sleep
 from .waits import Waits
 
@@ -330,7 +331,10 @@ class Inbox(Deciding, OnServer, Teamwork):
         return await self.store.search(query, limit=limit, after=after, account=self.account.key)
 
     async def health(self) -> Health:
-        """How receiving stands: ok, waiting, throttled or needs_auth, and how far each mailbox has been read."""
+        """How receiving stands: whether the server lets us in, what went wrong last, and how far each mailbox is read.
+
+        It asks the store, so it says what all processes know of the account together.
+        """
         await self.store.open()
         return await self._sync.health()
 

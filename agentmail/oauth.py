@@ -1,8 +1,9 @@
 """The OAuth2 edge: access tokens for an account that has no password.
 
 Three ways in, one value out. `OAuthRefresh` is the `token=` of an Account: it keeps an access token fresh with a
-refresh token (RFC 6749 6). `device_login` (RFC 8628) and `loopback_login` (RFC 8252, PKCE by RFC 7636) get the first
-refresh token from a person with a browser. Endpoints are values, so a test can put a fake in their place.
+refresh token (RFC 6749 6); `SavedLogin` does so for a login that a `TokenFile` keeps. `device_login` (RFC 8628) and
+`loopback_login` (RFC 8252, PKCE by RFC 7636) get the first refresh token from a person with a browser. Endpoints are
+values, so a test can put a fake in their place.
 
 Core has no HTTP client of its own: what is needed of one is four form posts over the standard library, in a thread.
 """
@@ -14,19 +15,18 @@ import base64
 import hashlib
 import html
 import json
-import os
 import secrets
-import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
+from http.client import HTTPException
 from typing import Any
 
 from .errors import AuthenticationFailed, BadInput, Unreachable
+from .tokenfile import TokenFile
 
 EARLY = 120.0
 """Seconds before its end at which a token is replaced: a session must outlast the login."""
@@ -112,7 +112,7 @@ class OAuthRefresh:
         if self._client_secret:
             form["client_secret"] = self._client_secret
         answer = await post(self._endpoints.token, form)
-        _raise_for(answer, "log in again with `agentmail login`")
+        _raise_for(answer, "access_token", "log in again with `agentmail login`")
         rotated = answer.get("refresh_token")
         if isinstance(rotated, str) and rotated and rotated != self._refresh_token:
             self._refresh_token = rotated
@@ -143,25 +143,30 @@ async def device_login(
     if not endpoints.device:
         raise BadInput("this provider has no device login; use the loopback redirect")
     started = await post(endpoints.device, {"client_id": client_id, "scope": " ".join(endpoints.scopes)})
-    _raise_for(started, "check the client id")
+    _raise_for(started, "device_code", "check the client id")
     url = str(started.get("verification_uri") or started.get("verification_url") or "")
     code = str(started.get("user_code", ""))
-    show(DeviceCode(url, code, str(started.get("message") or f"Open {url} and enter {code}")))
-    pause = float(started.get("interval") or 5)
-    end = clock() + float(started.get("expires_in") or 900)
+    said = str(started.get("message") or f"Open {url} and enter {code}")
+    show(DeviceCode(_printable(url), _printable(code), _printable(said)))
+    pause = min(_seconds(started, "interval", 5.0), 60.0)
+    end = clock() + _seconds(started, "expires_in", 900.0)
     while clock() < end:
         await sleep(pause)
-        answer = await post(endpoints.token, {
-            "grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": client_id,
-            "device_code": str(started["device_code"]),
-        })  # fmt: skip
+        try:
+            answer = await post(endpoints.token, {
+                "grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": client_id,
+                "device_code": str(started["device_code"]),
+            })  # fmt: skip
+        except Unreachable:
+            pause = min(pause * 2, 60.0)  # RFC 8628 3.5: the person types on, whatever the network does
+            continue
         error = answer.get("error")
         if error == "authorization_pending":
             continue
         if error == "slow_down":
             pause += 5  # RFC 8628 3.5
             continue
-        _raise_for(answer, "start again")
+        _raise_for(answer, "access_token", "start again")
         return answer
     raise AuthenticationFailed("login: the code was not entered in time; start again")
 
@@ -187,8 +192,10 @@ async def loopback_login(
                     pass
             query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(line[1]).query)) if len(line) > 1 else {}
             # Another page in the same browser can call this port too; it does not know the state.
-            ours = secrets.compare_digest(query.get("state", ""), state)
-            text = "You may close this window." if ours and "code" in query else "This is not the login we wait for."
+            ours = secrets.compare_digest(query.get("state", "").encode(), state.encode())
+            text = "This is not the login we wait for."
+            if ours:
+                text = "You may close this window." if "code" in query else "The login was refused; see the terminal."
             page = f"<!doctype html><title>agentmail</title><p>{html.escape(text)}".encode()
             head = f"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {len(page)}\r\n"
             writer.write(head.encode() + b"Connection: close\r\n\r\n" + page)
@@ -219,53 +226,14 @@ async def loopback_login(
     finally:
         server.close()
         await server.wait_closed()
-    _raise_for(query, "start again")
+    _raise_for(dict(query), "code", "start again")
     form = {"grant_type": "authorization_code", "code": query["code"], "redirect_uri": redirect,
             "client_id": client_id, "code_verifier": verifier}  # fmt: skip
     if client_secret:
         form["client_secret"] = client_secret
     answer = await post(endpoints.token, form)
-    _raise_for(answer, "start again")
+    _raise_for(answer, "access_token", "start again")
     return answer
-
-
-class TokenFile:
-    """Refresh tokens at rest: in the system's keyring when `keyring` is installed, else in a file of mode 0600."""
-
-    def __init__(self, path: Path, *, use_keyring: bool = True) -> None:
-        self.path = path
-        self._keyring = _keyring() if use_keyring else None
-
-    def load(self, account: str) -> dict[str, Any] | None:
-        if self._keyring is not None:
-            found = self._keyring.get_password("agentmail", account)
-            return json.loads(found) if found else None
-        return self._all().get(account)
-
-    def save(self, account: str, what: dict[str, Any]) -> None:
-        """Keep it. A process that dies meanwhile leaves the old file whole."""
-        if self._keyring is not None:
-            self._keyring.set_password("agentmail", account, json.dumps(what))
-            return
-        kept = {**self._all(), account: what}
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")  # made with mode 0600
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(kept, file)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(self.path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-
-    def _all(self) -> dict[str, Any]:
-        try:
-            kept = json.loads(self.path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        return kept if isinstance(kept, dict) else {}
 
 
 def keep_login(
@@ -280,30 +248,50 @@ def keep_login(
     if not refresh:
         raise AuthenticationFailed("login: the provider gave no refresh token; allow offline access and log in again")
     file.save(account, {"token_url": endpoints.token, "client_id": client_id, "client_secret": client_secret,
-                        "refresh_token": str(refresh)})  # fmt: skip
+                        "refresh_token": str(refresh), "login": secrets.token_hex(8)})  # fmt: skip
 
 
-def saved_token(file: TokenFile, account: str) -> OAuthRefresh | None:
-    """The `token=` of an account that logged in by `agentmail login`, rotation written back; None when it did not."""
+class SavedLogin(OAuthRefresh):
+    """The `token=` of an account that logged in by `agentmail login`.
+
+    What is kept is read anew before each use, and the new refresh token is kept before the lock goes: of two processes
+    that refresh at once the second uses what the first one got. A later `agentmail login` counts from then on.
+    """
+
+    def __init__(self, file: TokenFile, account: str, *, clock: Callable[[], float] = time.time) -> None:
+        self._file, self._account = file, account
+        self._used = ""
+        super().__init__(Endpoints(token=""), "", "", on_rotate=self._keep, clock=clock)
+
+    @property
+    def login(self) -> str:
+        """Another one after each `agentmail login`, the same after each rotation."""
+        return str((self._file.load(self._account) or {}).get("login", ""))
+
+    async def __call__(self) -> str:
+        if self._used != self.login:
+            await self.renew()
+        return await super().__call__()
+
+    async def _refresh(self) -> None:
+        async with self._file.locked():
+            kept = self._file.load(self._account)
+            if not kept or not kept.get("refresh_token"):
+                raise AuthenticationFailed(f"{self._account}: no login is kept any more; use `agentmail login`")
+            self._used = str(kept.get("login", ""))
+            self._endpoints = Endpoints(token=str(kept.get("token_url", "")))
+            self._client_id, self._client_secret = str(kept.get("client_id", "")), str(kept.get("client_secret", ""))
+            self._refresh_token = str(kept["refresh_token"])
+            await super()._refresh()
+
+    def _keep(self, refresh_token: str) -> None:
+        self._file.save(self._account, {**(self._file.load(self._account) or {}), "refresh_token": refresh_token})
+
+
+def saved_token(file: TokenFile, account: str) -> SavedLogin | None:
+    """The `token=` of an account that logged in by `agentmail login`; None when it did not."""
     kept = file.load(account)
-    if not kept or not kept.get("refresh_token"):
-        return None
-
-    def rotated(refresh_token: str) -> None:
-        file.save(account, {**kept, "refresh_token": refresh_token})
-
-    return OAuthRefresh(
-        Endpoints(token=str(kept["token_url"])), str(kept.get("client_id", "")), str(kept["refresh_token"]),
-        client_secret=str(kept.get("client_secret", "")), on_rotate=rotated,
-    )  # fmt: skip
-
-
-def _keyring() -> Any:
-    try:
-        import keyring  # type: ignore[import-not-found, unused-ignore]  # not a dependency: used when it is there
-    except ImportError:
-        return None
-    return keyring
+    return SavedLogin(file, account) if kept and kept.get("refresh_token") else None
 
 
 async def post(url: str, form: dict[str, str], *, timeout: float = 20.0) -> Tokens:
@@ -312,39 +300,63 @@ async def post(url: str, form: dict[str, str], *, timeout: float = 20.0) -> Toke
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
         raise BadInput(f"{url}: tokens are only asked for over https")
 
+    end = time.monotonic() + timeout
+
+    def answered(stream: Any) -> bytes:
+        """All of it, but not from somebody who drips."""
+        found = bytearray()
+        while len(found) < LARGEST and (piece := stream.read1(LARGEST)):
+            found += piece
+            if time.monotonic() > end:
+                raise TimeoutError
+        return bytes(found)
+
     def work() -> bytes:
         request = urllib.request.Request(url, urllib.parse.urlencode(form).encode())  # noqa: S310 — scheme checked above
         request.add_header("Accept", "application/json")
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 — scheme checked above
-                return bytes(answer.read(LARGEST))
+                return answered(answer)
         except urllib.error.HTTPError as exc:
             with exc:
                 if exc.code >= 500:
                     raise
-                return bytes(exc.read(LARGEST))
+                return answered(exc)
 
     where = f"{parts.scheme}://{parts.netloc}{parts.path}"
     try:
-        answer = json.loads(await asyncio.to_thread(work))
-    except (OSError, ValueError) as exc:  # URLError is an OSError; not JSON is a ValueError
+        async with asyncio.timeout(timeout + 5):  # a thread cannot be ended, but it need not be waited for
+            answer = json.loads(await asyncio.to_thread(work))
+    except (OSError, ValueError, HTTPException, RecursionError) as exc:  # URLError is an OSError; not JSON a ValueError
         raise Unreachable(f"{where}: no answer that can be read ({type(exc).__name__}); try again") from exc
     if not isinstance(answer, dict):
         raise Unreachable(f"{where}: no answer that can be read; try again")
     return Tokens(answer)
 
 
-def _raise_for(answer: dict[str, Any], advice: str) -> None:
+def _raise_for(answer: dict[str, Any], needs: str, advice: str) -> None:
+    """Raises AuthenticationFailed for a refusal, and for an answer without what it must have.
+
+    A refusal that will pass (RFC 6749 4.1.2.1, 5.2 and what providers add) is Unreachable: the login is still good.
+    """
     error = answer.get("error")
     if error:
-        said = " ".join(str(answer.get("error_description") or "").split())[:200]
-        raise AuthenticationFailed(f"login refused: {str(error)[:60]} {said}".rstrip() + f"; {advice}")
-    if "access_token" not in answer and "device_code" not in answer and "code" not in answer:
-        raise AuthenticationFailed(f"login: an answer without a token; {advice}")
+        said = _printable(f"{str(error)[:60]} {' '.join(str(answer.get('error_description') or '').split())[:200]}")
+        if str(error) in {"temporarily_unavailable", "server_error", "slow_down", "rate_limit_exceeded"}:
+            raise Unreachable(f"login is not possible now: {said.rstrip()}; try again later")
+        raise AuthenticationFailed(f"login refused: {said.rstrip()}; {advice}")
+    if not isinstance(answer.get(needs), str) or not answer[needs]:
+        raise AuthenticationFailed(f"login: an answer without {needs.replace('_', ' ')}; {advice}")
 
 
-def _seconds(answer: dict[str, Any]) -> float:
+def _printable(text: str) -> str:
+    """For a terminal: without control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _seconds(answer: dict[str, Any], name: str = "expires_in", default: float = 3600.0) -> float:
     try:
-        return max(0.0, float(answer.get("expires_in", 3600)))
+        found = float(answer.get(name) or default)
     except (TypeError, ValueError):
-        return 3600.0
+        return default
+    return found if 0 < found < 10**9 else default

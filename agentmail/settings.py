@@ -6,8 +6,10 @@ Precedence: argument > environment `AGENTMAIL_*` > `.env` > `agentmail.toml` > d
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
+import inspect
 import ipaddress
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from .errors import ConfigurationError
+from .errors import AgentMailError, AuthenticationFailed, ConfigurationError, Unreachable
 
 Security = Literal["tls", "starttls", "plain"]
 Token = Callable[[], str | Awaitable[str]]
@@ -47,6 +49,21 @@ PRESETS: dict[str, Preset] = {
     "yahoo": Preset(("imap.mail.yahoo.com", 993, "tls"), ("smtp.mail.yahoo.com", 465, "tls"),
                     ("yahoo.com", "ymail.com", "rocketmail.com"), True, "app password"),
 }  # fmt: skip
+
+
+_ALSO = {
+    "imap.gmail.com": ("imap.googlemail.com",),
+    "smtp.gmail.com": ("smtp.googlemail.com",),
+    "outlook.office365.com": ("imap-mail.outlook.com", "outlook.office.com"),
+    "smtp.office365.com": ("smtp-mail.outlook.com", "smtp.office.com"),
+}
+TOKEN_TIMEOUT = 30.0
+"""Seconds that `token=` has at least."""
+
+
+def _names(host: str) -> tuple[str, ...]:
+    """A provider's host, and its other names."""
+    return (host, *_ALSO.get(host, ()))
 
 
 def is_loopback(host: str) -> bool:
@@ -157,7 +174,38 @@ class Account(BaseModel):
 
     @property
     def files_sent(self) -> bool:
-        return bool(self.provider) and PRESETS[self.provider].files_sent
+        """Whether the submission server files a copy in this account's Sent mailbox by itself. Its name tells, and not
+        the domain of the address: who sends by another server has no such copy, and companies have their own domains.
+        """
+        return any(
+            p.files_sent and self.imap_host.lower() in _names(p.imap[0]) and self.smtp_host.lower() in _names(p.smtp[0])
+            for p in PRESETS.values()
+        )
+
+    async def access_token(self) -> str | None:
+        """What `token` gives now; None without one. A function that is not async runs in a thread: it may block.
+
+        Raises:
+            AuthenticationFailed, Unreachable, ConfigurationError: as `token` says. Whatever else goes wrong in it is
+                Unreachable: most likely it could not ask, and a login that was not tried is not refused.
+        """
+        if self.token is None:
+            return None
+        called: tuple[Any, ...] = (self.token, type(self.token).__call__)
+        is_async = any(map(inspect.iscoroutinefunction, called))
+        try:
+            async with asyncio.timeout(max(self.timeout, TOKEN_TIMEOUT)):
+                given = self.token() if is_async else await asyncio.to_thread(self.token)
+                token = await given if inspect.isawaitable(given) else given
+        except AgentMailError:
+            raise
+        except TimeoutError as exc:
+            raise Unreachable(f"{self.key}: token= gave no access token in time") from exc
+        except Exception as exc:  # somebody else's code: what it raises may hold a secret, so only its name is told
+            raise Unreachable(f"{self.key}: token= raised {type(exc).__name__}; no login was tried") from exc
+        if not token or not isinstance(token, str):
+            raise AuthenticationFailed(f"{self.key}: token= gave no access token; log in again")
+        return token
 
 
 class Webhook(BaseModel):

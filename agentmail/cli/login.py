@@ -10,8 +10,9 @@ import typer
 from rich.text import Text
 
 from ..errors import ConfigurationError
-from ..oauth import ENDPOINTS, DeviceCode, Endpoints, TokenFile, device_login, keep_login, loopback_login
+from ..oauth import ENDPOINTS, DeviceCode, Endpoints, device_login, keep_login, loopback_login
 from ..settings import Settings
+from ..tokenfile import TokenFile
 from .app import app, out, run, settings
 
 

@@ -7,7 +7,6 @@ at once; the connection is then of no further use, and says so. While it idles i
 from __future__ import annotations
 
 import asyncio
-import inspect
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -78,10 +77,9 @@ class Link:
             raise RuntimeError("an ImapConnection is used once")
         account = self.account
         user = checked(account.username or account.address, "the user name")
-        token: str | None = None
-        if account.token is not None:
-            given = account.token()
-            token = checked(await given if inspect.isawaitable(given) else given, "the access token")
+        token = await account.access_token()
+        if token is not None:
+            checked(token, "the access token")
         elif account.password is None:
             raise ConfigurationError("no password and no token: set AGENTMAIL_PASSWORD, or log in with OAuth2")
         password = account.password.get_secret_value() if account.password is not None else ""
@@ -231,6 +229,7 @@ class Link:
         self._idle = None
         assert self._wire is not None
         self._wire.tagged_commands.clear()
+        self._wire.take_up()
         self._wire.sock.settimeout(self.timeout)
         return news
 

@@ -18,6 +18,9 @@ UNSERVED_PAUSE, UNSERVED_FOR = 300.0, 3 * 3600.0
 """Seconds between attempts at a server that lets us in and serves nothing; after so long it is no passing trouble."""
 AUTH_PAUSES = (60.0, 300.0, 900.0)
 """Seconds after each refused login. After the last refusal nobody tries until the credentials change."""
+TOKEN_PAUSE = 900.0
+"""Seconds after which a `token=` is asked again all the same, growing to an hour: what it gives may be good by then,
+and no account is locked for an old token."""
 
 
 @dataclass
@@ -37,14 +40,17 @@ class Backoff:
             self.failures = 0
 
 
-def after_failure(before: Connectivity, exc: Exception, *, secret: str, now: float) -> Connectivity:
-    """What all processes know after a connection was refused."""
+def after_failure(
+    before: Connectivity, exc: Exception, *, secret: str, now: float, token: bool = False
+) -> Connectivity:
+    """What all processes know after a connection was refused. `token`: what was refused is not a password."""
     error = str(exc)[:500]
     if isinstance(exc, AuthenticationFailed):
         known = before.state in {"refused", "needs_auth"} and before.secret == secret
         failures = before.failures + 1 if known else 1
         if failures >= len(AUTH_PAUSES):
-            return Connectivity("needs_auth", failures, 0.0, secret, error, now)
+            again = now + min(TOKEN_PAUSE * 2 ** min(failures - len(AUTH_PAUSES), 9), LONGEST_PAUSE) if token else 0.0
+            return Connectivity("needs_auth", failures, again, secret, error, now)
         return Connectivity("refused", failures, now + AUTH_PAUSES[failures - 1], secret, error, now)
     if isinstance(exc, Throttled):
         failures = before.failures + 1 if before.state == "throttled" else 1
@@ -66,7 +72,7 @@ def after_failure(before: Connectivity, exc: Exception, *, secret: str, now: flo
 def refusal(known: Connectivity, *, secret: str, now: float, account: str) -> Exception | None:
     """Why no connection may be made now, or None."""
     if known.state in {"refused", "needs_auth"} and known.secret == secret:
-        if known.state == "needs_auth":
+        if known.state == "needs_auth" and (not known.until or now < known.until):
             return AuthenticationFailed(
                 f"{account}: not tried again, because the server refused these credentials {known.failures} times "
                 f"({known.error}); change the password or log in anew"

@@ -13,7 +13,7 @@ from ..imap import ImapConnection, NotServing
 from ..settings import Account
 from ..store import ThreadStore, Tx, positions
 from ..store.events import append_event
-from ..store.positions import Connectivity, fingerprint
+from ..store.positions import Connectivity, Position, fingerprint
 from . import pacing
 from .first import FirstRun
 from .roles import ROLES, mailbox_for
@@ -54,6 +54,8 @@ class Server:
         """This one waits for mail: one of the account's connections is kept for such."""
         self._slot: tuple[str, int] | None = None
         self._unserved = False
+        self._known: Position | None = None
+        """The INBOX's position, as long as only news are read: it is written under the lease that this one holds."""
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[None]:
@@ -141,7 +143,7 @@ class Server:
         try:
             connection = await self._login()
         except ServerError as exc:
-            after = pacing.after_failure(known, exc, secret=secret, now=now)
+            after = pacing.after_failure(known, exc, secret=secret, now=now, token=self.account.token is not None)
             if after != known:
                 await self._note(known, after)
             raise
@@ -183,8 +185,12 @@ class Server:
         raise AssertionError("unreachable")
 
     def _credentials(self) -> str:
-        password = self.account.password
-        return "token" if self.account.token is not None or password is None else password.get_secret_value()
+        """What a refusal is about. Of a token it is the login that it comes from, for the token itself is another one
+        each hour."""
+        token, password = self.account.token, self.account.password
+        if token is not None or password is None:
+            return f"token {getattr(token, 'login', '')}"
+        return password.get_secret_value()
 
     async def _note(self, before: Connectivity, after: Connectivity) -> None:
         async def work(tx: Tx) -> None:

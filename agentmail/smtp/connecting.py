@@ -6,7 +6,7 @@ The only importer of aiosmtplib: it connects, negotiates TLS and logs in.
 from __future__ import annotations
 
 import asyncio
-import inspect
+import base64
 import ssl
 
 import aiosmtplib
@@ -21,11 +21,24 @@ def server(account: Account) -> str:
 
 
 async def connect(account: Account, timeouts: Timeouts, context: ssl.SSLContext | None) -> Session:
-    """A connection that is logged in.
+    """A connection that is logged in. A token that is refused before its time is renewed once, where it can be.
 
     Raises:
         Unreachable, CertificateRejected, AuthenticationFailed: it did not come to that.
     """
+    try:
+        return await _connected(account, timeouts, context, await account.access_token())
+    except AuthenticationFailed:
+        renew = getattr(account.token, "renew", None)
+        if renew is None:
+            raise
+        await renew()
+    return await _connected(account, timeouts, context, await account.access_token())
+
+
+async def _connected(
+    account: Account, timeouts: Timeouts, context: ssl.SSLContext | None, token: str | None
+) -> Session:
     where, wait = server(account), account.timeout
     client = aiosmtplib.SMTP(
         hostname=account.smtp_host, port=account.smtp_port, use_tls=account.smtp_security == "tls",
@@ -49,7 +62,7 @@ async def connect(account: Account, timeouts: Timeouts, context: ssl.SSLContext 
                 step = "EHLO"
                 await client.ehlo()
             step = "AUTH"
-            await _log_in(client, account)
+            await _log_in(client, account, token)
         transport = client.transport
         if not isinstance(transport, asyncio.Transport) or transport.is_closing():
             raise Unreachable(f"SMTP server {where} hung up after the login")
@@ -64,14 +77,28 @@ async def connect(account: Account, timeouts: Timeouts, context: ssl.SSLContext 
             client.close()
 
 
-async def _log_in(client: aiosmtplib.SMTP, account: Account) -> None:
+async def _oauthbearer(client: aiosmtplib.SMTP, user: str, token: str, account: Account) -> None:
+    """RFC 7628 3.1; a refusal comes as a challenge, and is ended by ^A (3.2.3)."""
+    name = user.replace("=", "=3D").replace(",", "=2C")
+    said = f"n,a={name},\x01host={account.smtp_host}\x01port={account.smtp_port}\x01auth=Bearer {token}\x01\x01"
+    answer = await client.execute_command(b"AUTH", b"OAUTHBEARER", base64.b64encode(said.encode()))
+    if answer.code == 334:
+        answer = await client.execute_command(b"AQ==")
+    if answer.code != 235:
+        raise aiosmtplib.SMTPAuthenticationError(answer.code, answer.message)
+
+
+async def _log_in(client: aiosmtplib.SMTP, account: Account, token: str | None) -> None:
     """One try, one mechanism: aiosmtplib's login() tries three, and three wrong tries lock accounts."""
     user = _user(account)
     password = account.smtp_password or account.password
     offered = client.server_auth_methods
-    if account.token is not None:
-        token = account.token()
-        await client.auth_xoauth2(user, await token if inspect.isawaitable(token) else token)
+    if token is not None:
+        # RFC 7628 where it is offered and Google's elder form is not: both say the same.
+        if "oauthbearer" in offered and "xoauth2" not in offered:
+            await _oauthbearer(client, user, token, account)
+        else:
+            await client.auth_xoauth2(user, token)
     elif password is None:
         return  # a relay that knows us by where we are
     elif "plain" in offered:

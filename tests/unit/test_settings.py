@@ -1,10 +1,13 @@
 """Settings are read once, say what is wrong by name, and never print a secret."""
 
+import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agentmail import errors
+from agentmail import errors, settings
 from agentmail.settings import PRESETS, Account, Settings, make_account
 
 SECRET = "canary-7f3a"
@@ -22,6 +25,64 @@ def test_a_known_provider_needs_address_and_password_only() -> None:
     assert ("imap.gmail.com", 993, "tls") == (account.imap_host, account.imap_port, account.imap_security)
     assert ("smtp.gmail.com", 465, "tls") == (account.smtp_host, account.smtp_port, account.smtp_security)
     assert account.files_sent
+
+
+@pytest.mark.parametrize(
+    ("given", "files"),
+    [
+        ({"address": "me@gmail.com"}, True),
+        ({"address": "me@company.example", "provider": "gmail"}, True),
+        ({"address": "me@company.example", "imap_host": "imap.gmail.com", "smtp_host": "smtp.googlemail.com"}, True),
+        ({"address": "me@x.example", "imap_host": "Outlook.Office365.com", "smtp_host": "smtp.office365.com"}, True),
+        ({"address": "me@gmail.com", "smtp_host": "email-smtp.eu-west-1.amazonaws.com"}, False),
+        ({"address": "me@company.example", "imap_host": "imap.company.example", "smtp_host": "smtp.gmail.com"}, False),
+        ({"address": "me@fastmail.com"}, False),
+        ({"address": "me@icloud.com"}, False),
+    ],
+)
+def test_who_files_the_sent_copy_is_told_by_the_servers(given: dict[str, str], files: bool) -> None:
+    """One copy: none of ours beside the provider's, and one of ours where another server submits."""
+    assert files == make_account(**given).files_sent
+
+
+async def test_a_token_may_be_any_function() -> None:
+    class Async:
+        async def __call__(self) -> str:
+            return "object"
+
+    async def coroutine() -> str:
+        return "coroutine"
+
+    def blocks() -> str:
+        with pytest.raises(RuntimeError):
+            asyncio.get_running_loop()  # the loop goes on while it blocks
+        return "function"
+
+    def awaitable() -> Awaitable[str]:
+        return coroutine()
+
+    tokens = [coroutine, blocks, awaitable, Async()]
+    found = [await make_account(address="me@gmail.com", token=token).access_token() for token in tokens]
+    assert ["coroutine", "function", "coroutine", "object"] == found
+    assert await make_account(address="me@gmail.com").access_token() is None
+
+
+@pytest.mark.parametrize(
+    ("token", "error"),
+    [
+        (lambda: 1 / 0, errors.Unreachable),
+        (lambda: None, errors.AuthenticationFailed),
+        (lambda: "", errors.AuthenticationFailed),
+        (lambda: asyncio.sleep(60), errors.Unreachable),
+    ],
+)
+async def test_what_goes_wrong_in_a_token_is_one_of_our_errors(
+    token: Any, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be anybody's code: its time is limited, and what it raises is not told, for it may hold a secret."""
+    monkeypatch.setattr(settings, "TOKEN_TIMEOUT", 0.05)
+    with pytest.raises(error):
+        await make_account(address="me@gmail.com", token=token, timeout=0.05).access_token()
 
 
 @pytest.mark.parametrize("provider", PRESETS)

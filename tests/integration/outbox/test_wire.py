@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -137,6 +138,42 @@ async def test_a_token_takes_the_place_of_the_password() -> None:
         assert "sent" == (await submitter.submit(RAW, envelope)).state
         await submitter.close()
     assert any(c.startswith("AUTH XOAUTH2 ") for c in server.commands)
+
+
+async def test_oauthbearer_where_nothing_else_is_offered() -> None:
+    """RFC 7628: the challenge that comes with a refusal is answered, so that the server says what it refuses."""
+    async with ScriptedSmtp(extensions=("AUTH PLAIN OAUTHBEARER",)) as server:
+        submitter = Submitter(server.account(token=lambda: "ya29.x", username="a,b=c@test.local"))
+        envelope = Envelope(mail_from="agent@test.local", rcpt_to=("d@e.f",))
+        assert "sent" == (await submitter.submit(RAW, envelope)).state
+        await submitter.close()
+    (said,) = [base64.b64decode(c.split()[2]) for c in server.commands if c.startswith("AUTH OAUTHBEARER ")]
+    where = f"host=127.0.0.1\x01port={server.port}"
+    assert said == f"n,a=a=2Cb=3Dc@test.local,\x01{where}\x01auth=Bearer ya29.x\x01\x01".encode()
+
+
+async def test_a_token_that_ended_before_its_time_is_renewed_once() -> None:
+    class Token:
+        number = 1
+
+        def __call__(self) -> str:
+            return f"token-{self.number}"
+
+        async def renew(self) -> None:
+            self.number += 1
+
+    def auth(line: str) -> str:
+        return "235 in" if b"token-2\x01" in base64.b64decode(line.split()[2]) else "535 5.7.8 expired"
+
+    envelope = Envelope(mail_from="agent@test.local", rcpt_to=("d@e.f",))
+    async with ScriptedSmtp({"auth": auth}, extensions=("AUTH XOAUTH2",)) as server:
+        submitter = Submitter(server.account(token=Token()))
+        assert "sent" == (await submitter.submit(RAW, envelope)).state
+        await submitter.close()
+    async with ScriptedSmtp({"auth": "535 5.7.8 no"}, extensions=("AUTH XOAUTH2",)) as server:
+        with pytest.raises(AuthenticationFailed):
+            await Submitter(server.account(token=Token())).submit(RAW, envelope)
+    assert 2 == sum(c.startswith("AUTH") for c in server.commands)
 
 
 async def test_no_starttls_no_login() -> None:

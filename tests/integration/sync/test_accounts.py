@@ -6,14 +6,18 @@ import asyncio
 import base64
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from agentmail import oauth
 from agentmail.errors import AuthenticationFailed, Throttled, Unreachable
 from agentmail.mailsync import MailSync
 from agentmail.mailsync.slots import is_dead, new_holder
+from agentmail.oauth import Endpoints, Tokens, keep_login, saved_token
 from agentmail.testing.clock import ManualClock
+from agentmail.tokenfile import TokenFile
 
 from .conftest import World, ids, mail
 from .liar import CLOSE, Liar
@@ -153,6 +157,49 @@ async def test_s23_a_token_that_ends_in_the_middle_is_renewed_once(world: World)
             await sync.poll()
         assert 2 == token.renewed
         assert "refused" == (await sync.health()).state
+
+
+async def test_s22_a_running_process_notices_a_new_login(
+    world: World, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `needs_auth` nobody asks the server; `agentmail login`, by whichever process, ends that at once."""
+    provider = Endpoints("http://127.0.0.1:9/token")
+    given = {"one": "refused", "two": "good"}
+
+    async def post(url: str, form: dict[str, str]) -> Tokens:
+        return Tokens(access_token=given[form["refresh_token"]], expires_in=3600)
+
+    monkeypatch.setattr(oauth, "post", post)
+    file = TokenFile(tmp_path / "tokens.json", use_keyring=False)
+    keep_login(file, world.account.key, provider, "id", "", Tokens(refresh_token="one"))
+    async with Liar({1: mail(1)}, capabilities="IMAP4rev1 SASL-IR AUTH=XOAUTH2") as liar:
+        asked = ""
+
+        def asks(server: Liar, tag: str, rest: str) -> bytes:
+            nonlocal asked
+            asked = tag
+            return b"+ \r\n"
+
+        def hears(server: Liar, said: str, rest: str) -> bytes:
+            good = b"Bearer good\x01" in base64.b64decode(said)
+            return f"{asked} {'OK in' if good else 'NO [AUTHENTICATIONFAILED] no'}\r\n".encode()
+
+        liar.lies["AUTHENTICATE"], liar.lies[""] = asks, hears
+        login = {"password": None, "token": saved_token(file, world.account.key), "address": world.account.address}
+        sync = reading(world, liar, account=login, clock=clock)
+        for pause in (61, 301, 1):
+            with pytest.raises(AuthenticationFailed):
+                await sync.poll()
+            await clock.advance(pause)
+        assert "needs_auth" == (await sync.health()).state
+        before = liar.connections
+        for _ in range(10):
+            with pytest.raises(AuthenticationFailed, match="log in anew"):
+                await sync.poll()
+        assert before == liar.connections
+        keep_login(file, world.account.key, provider, "id", "", Tokens(refresh_token="two"))
+        assert 1 == len(await sync.poll())
+        assert "ok" == (await sync.health()).state
 
 
 async def test_s26_exchange_lets_us_in_and_serves_nothing(world: World, clock: ManualClock) -> None:

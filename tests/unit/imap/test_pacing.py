@@ -42,6 +42,20 @@ def test_three_refusals_and_the_account_is_left_alone_until_the_credentials_chan
     assert refusal(known, secret="s2", now=now, account="a") is None
 
 
+def test_a_token_is_asked_again_now_and_then_for_it_is_another_one_by_then() -> None:
+    """Not so with a password, which stays what it was."""
+    known, now, pauses = Connectivity(), 1000.0, list[float]()
+    for _ in range(8):
+        known = after_failure(known, AuthenticationFailed("no"), secret="s1", now=now, token=True)
+        assert isinstance(refusal(known, secret="s1", now=known.until - 1, account="a"), AuthenticationFailed)
+        assert refusal(known, secret="s1", now=known.until, account="a") is None
+        assert refusal(known, secret="s2", now=now, account="a") is None, "another login counts at once"
+        pauses.append(known.until - now)
+        now = known.until
+    assert [60, 300, 900, 1800, 3600, 3600, 3600, 3600] == pauses
+    assert "needs_auth" == known.state
+
+
 def test_the_network_does_not_change_what_is_known_of_a_password() -> None:
     refused = after_failure(Connectivity(), AuthenticationFailed("no"), secret="s", now=0.0)
     assert refused == after_failure(refused, Unreachable("gone"), secret="s", now=5.0)

@@ -24,11 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentmail.imap import FACTS, WHOLE, Fetched, ImapConnection, uid_sets
-from agentmail.imap.pipeline import Asked
 from agentmail.mailsync import FirstRun, MailSync
-from agentmail.mailsync.fetching import batches
-from agentmail.message.parse import parse
 from agentmail.settings import Account
 from agentmail.store import ThreadStore
 
@@ -54,10 +50,6 @@ peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM
 print(json.dumps({"messages": number, "seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu,
                   "rss": int(peak) / 1024}))
 """
-def _peak() -> float:
-    """Of this program: ru_maxrss would be that of the process which started it, when that was bigger."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _peer() -> str:
@@ -95,39 +87,6 @@ def _dovecot(messages: int) -> Iterator[tuple[Any, str]]:
         server.stop()
 
 
-async def _fetch_and_parse(account: Account) -> dict[str, float]:
-    """As a first sync does it: sizes, batches by bytes, the next one asked for while this one comes."""
-    began, cpu, number = time.perf_counter(), time.process_time(), 0
-    connection = ImapConnection(account)
-    await connection.connect()
-    await connection.examine("INBOX")
-    uids = await connection.search_uids(1) or []
-    for piece in uid_sets(uids):
-        facts = await connection.fetch(piece, FACTS)
-        planned = [[f.uid for f in batch] for batch in batches([facts[u] for u in piece])]
-        ahead: asyncio.Task[dict[int, Fetched]] | None = None
-        for i, batch in enumerate(planned):
-            after = planned[i + 1 : i + 3]
-            found = await (ahead or connection.fetch(batch, WHOLE, expected=2**22, then=_whole(*after[:1])))
-            ahead = asyncio.ensure_future(connection.fetch(after[0], WHOLE, expected=2**22, then=_whole(*after[1:]))) \
-                if after else None  # fmt: skip
-            number += await asyncio.to_thread(_parse_all, found)
-    took, used = time.perf_counter() - began, time.process_time() - cpu
-    await connection.close()
-    return {"messages": number, "seconds": took, "cpu": used, "rss": _peak()}
-
-
-def _whole(uids: list[int] | None = None) -> Asked | None:
-    return Asked(tuple(uids), WHOLE) if uids else None
-
-
-def _parse_all(found: dict[int, object]) -> int:
-    for one in found.values():
-        message = parse(one.body or b"", received_at=one.received_at)  # type: ignore[attr-defined]
-        assert message.text is not None
-    return len(found)
-
-
 def fetch(messages: int, rtt: float, rounds: int) -> None:
     python = _peer()
     with _dovecot(messages) as (server, user):
@@ -140,8 +99,12 @@ def fetch(messages: int, rtt: float, rounds: int) -> None:
             assert proxy.stdout is not None
             port = proxy.stdout.readline().strip()
             account = account.model_copy(update={"imap_host": "127.0.0.1", "imap_port": int(port)})
-        here = [sys.executable, "-m", "bench.imap", "one", str(account.imap_host), port, user]
-        peers = {"agentmail": here, "imap_tools bulk 200": [python, "-c", NAIVE, "bulk", "127.0.0.1", port, user, "0"]}
+        here = [sys.executable, "-m", "bench.fetched", str(account.imap_host), port, user]
+        peers = {
+            "agentmail": here,
+            "agentmail, no parsing": [*here, "raw"],
+            "imap_tools bulk 200": [python, "-c", NAIVE, "bulk", "127.0.0.1", port, user, "0"],
+        }
         if not rtt:  # at 20 ms it takes a minute a run, and proves nothing
             peers["naive loop"] = [python, "-c", NAIVE, "naive", "127.0.0.1", port, user, "0"]
         results: dict[str, list[dict[str, float]]] = {name: [] for name in peers}
@@ -233,18 +196,12 @@ def ingest(messages: int, rounds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["fetch", "ingest", "one"])
-    parser.add_argument("rest", nargs="*")
+    parser.add_argument("what", choices=["fetch", "ingest"])
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--rtt", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    if given.what == "one":
-        host, port, user = given.rest
-        account = Account(address=user, password="secret", imap_host=host, imap_port=int(port), timeout=60.0,
-                          imap_security="plain", smtp_host=host, smtp_port=9, smtp_security="plain")  # fmt: skip
-        print(json.dumps(asyncio.run(_fetch_and_parse(account))))
-    elif given.what == "fetch":
+    if given.what == "fetch":
         fetch(given.messages, given.rtt, given.rounds)
     else:
         ingest(given.messages, given.rounds)

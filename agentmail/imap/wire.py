@@ -7,6 +7,7 @@ literal that lies about its size or a flood of untagged lines ends the connectio
 from __future__ import annotations
 
 import imaplib
+import io
 import re
 import socket
 import ssl
@@ -82,8 +83,7 @@ class Wire(imaplib.IMAP4):
             raise self.error(f"STARTTLS refused: {data[-1]!r}")
         old = self.stream
         self.sock = self._secured(self.sock, tls)
-        name = "_file" if hasattr(self, "_file") else "file"
-        setattr(self, name, self.sock.makefile("rb"))
+        self._read_by(self.sock.makefile("rb"))
         old.close()
         self.untagged_responses.clear()
         self._get_capabilities()
@@ -122,6 +122,18 @@ class Wire(imaplib.IMAP4):
         self.budget -= size
         if self.budget < ahead:
             raise TooMuch(f"the server announced {size + ahead} bytes more than its answer can need")
+
+    def lay_aside(self) -> None:
+        """Give up the reader's buffer, which holds nothing now: an idle mailbox should cost a socket."""
+        self._read_by(self.stream.detach())
+        getattr(self, "_cmd_log", {}).clear()  # imaplib's last commands, LOGIN among them
+
+    def take_up(self) -> None:
+        """Read with a buffer again."""
+        self._read_by(io.BufferedReader(self.stream))
+
+    def _read_by(self, stream: io.RawIOBase | io.BufferedIOBase) -> None:
+        setattr(self, "_file" if hasattr(self, "_file") else "file", stream)
 
     @property
     def stream(self) -> Any:

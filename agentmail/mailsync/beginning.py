@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from ..imap import IDS, ImapConnection, uid_sets
+from ..imap.batches import BATCH
 from ..message.identifiers import find_ids
 from ..store import Tx, positions
 from ..store.events import append_event
 from ..store.positions import Position
-from .reading import BATCH, PARKED, RESET_SPAN, RESETS, WINDOW, Reading
+from .reading import PARKED, RESET_SPAN, RESETS, WINDOW, Reading
 
 
 class Beginning(Reading):

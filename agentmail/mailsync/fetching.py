@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from ..errors import MailboxError
 from ..imap import WHOLE, Fetched, Lost
+from ..imap.batches import is_huge
 from ..imap.pipeline import Asked
 from ..store import Tx, positions
 from ..store.events import append_event
-from .reading import BATCH, BATCH_BYTES, LARGEST, SLICE, TRIES, Reading
+from .reading import LARGEST, SLICE, TRIES, Reading
 
 
 class Fetching(Reading):
@@ -20,12 +21,12 @@ class Fetching(Reading):
 
         `then` is the batch after it, which the server may begin to send.
         """
-        if _is_huge(batch):
+        if is_huge(batch):
             return await self._huge(batch[0])
         uids = [f.uid for f in batch]
         connection = await self._again()
         try:
-            ahead = Asked(tuple(f.uid for f in then), WHOLE) if then and not _is_huge(then) else None
+            ahead = Asked(tuple(f.uid for f in then), WHOLE) if then and not is_huge(then) else None
             found = await connection.fetch(uids, WHOLE, expected=sum(f.size or 0 for f in batch), then=ahead)
         except (Lost, MailboxError) as exc:
             return await self._one_is_poison(batch, exc)
@@ -105,24 +106,6 @@ class Fetching(Reading):
         return settled
 
 
-def _is_huge(batch: Sequence[Fetched]) -> bool:
-    return len(batch) == 1 and (batch[0].size or 0) > BATCH_BYTES
-
-
 def _filled(one: Fetched, before: Fetched) -> Fetched:
     return Fetched(one.uid, one.size or before.size, one.received_at or before.received_at,
                    one.flags if one.flags is not None else before.flags, one.body)  # fmt: skip
-
-
-def batches(facts: Iterable[Fetched]) -> Iterable[list[Fetched]]:
-    """In order, each small enough for one command; a big message alone."""
-    batch: list[Fetched] = []
-    size = 0
-    for one in facts:
-        if batch and (len(batch) >= BATCH or size + (one.size or 0) > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(one)
-        size += one.size or 0
-    if batch:
-        yield batch

@@ -11,8 +11,9 @@ from datetime import UTC, timedelta
 
 from ..errors import Throttled
 from ..imap import Fetched, ImapConnection, uid_sets
+from ..imap.batches import BATCH
 from ..store import Filed, Tx, connections, positions
-from .reading import BATCH, Reading
+from .reading import Reading
 
 DAILY = 2 * 10**9
 """Bytes of mail that are fetched from Gmail on a day (UTC). It shuts out at 2.5 GB, and others read the account too."""

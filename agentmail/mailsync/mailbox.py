@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..imap import Fetched, ImapConnection, Snapshot, uid_sets
+from ..imap.batches import BATCH, batches
 from ..message.identifiers import is_ours
 from ..message.parse import parse
 from ..store import Arrival, Filed, Location, Tx, positions
@@ -24,9 +26,9 @@ from ..store.arrivals import Prepared
 from ..store.positions import Position
 from .beginning import Beginning
 from .changes import Changes
-from .fetching import Fetching, batches
+from .fetching import Fetching
 from .gmail import Labelled
-from .reading import BATCH, BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
+from .reading import BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
 AT_ONCE = 32 * 2**10
 """Bytes of mail that the event loop itself may parse, which takes it about a millisecond."""
@@ -76,7 +78,7 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
         One round trip when few messages came and none is big: then bodies come with the facts.
         """
         connection = await self.connect()
-        self.position = position = await self._position()
+        self.position = position = self.known or await self._position()
         if connection.is_gmail:
             return None  # labels are looked at first
         if connection.selected != self.place.mailbox or not connection.uidvalidity:
@@ -92,9 +94,11 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             return None
         if new and all(f.body for f in new):
             await self._file(new, low=new[-1].uid)
-            return self.result
-        for batch in batches(new):
-            await self._file(await self._bodies(batch), low=batch[-1].uid)
+        else:
+            for batch in batches(new):
+                await self._file(await self._bodies(batch), low=batch[-1].uid)
+        if new:
+            self.position = replace(position, low=max(position.low, new[-1].uid))
         return self.result
 
     # -- where we are
@@ -176,8 +180,10 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             for uid in aside:
                 await positions.skip(tx, place.account, place.mailbox, uidvalidity, uid, reason="put aside",
                                      tries=1, at=self.now().timestamp())  # fmt: skip
+            # A position that was not read just now is compared with the row that it stands for.
+            history = None if self.known is None else self.known.history
             await positions.advance(tx, place.account, place.mailbox, uidvalidity=uidvalidity, low=low,
-                                    epoch=self.epoch)  # fmt: skip
+                                    epoch=self.epoch, history=history)  # fmt: skip
             return filed
 
         self.result.filed += await self._write(work)

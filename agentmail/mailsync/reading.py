@@ -17,8 +17,6 @@ WINDOW = 500
 """Uids below the position that every pass looks at again: servers show messages late and out of order."""
 ANSWER = 50_000
 """Uids that one SEARCH may answer with; a bigger mailbox is searched in pieces."""
-BATCH, BATCH_BYTES = 200, 2 * 2**20
-"""Messages and bytes of mail that one FETCH asks for."""
 SLICE = 2**20
 """Bytes of one piece of a message that is too big for a batch."""
 LARGEST = 100 * 2**20
@@ -71,8 +69,10 @@ class Reading:
     def __init__(
         self, place: Place, store: ThreadStore, connect: Connect, *, now: Callable[[], datetime], first: FirstRun,
         epoch: int | None = None, limit: int | None = None, thorough: bool = True,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Callable[[int, int], None] | None = None, known: Position | None = None,
     ) -> None:  # fmt: skip
+        self.known = known
+        """The position, where the caller knows it: then it is not read again."""
         self.place, self.store, self.connect = place, store, connect
         self.now, self.first, self.epoch, self.limit, self.progress = now, first, epoch, limit, progress
         self.thorough = thorough

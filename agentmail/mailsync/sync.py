@@ -87,12 +87,16 @@ class MailSync(SentCopies, Acting, Looking):
     async def poll_news(self, *, epoch: int | None = None) -> list[Filed] | None:
         """Bring in what the INBOX just got, in two round trips; None when only a whole poll can tell."""
         async with self._session():
+            known, self._known = self._known, None
             one = MailboxPass(
                 self._place(self.account.mailbox, "inbox"), self.store, self.connection, now=self.clock,
-                first=self.first_run, epoch=epoch,
+                first=self.first_run, epoch=epoch, known=known,
             )  # fmt: skip
             result = await one.run_on_news()
-            return result.filed if result is not None else None
+            if result is None:
+                return None
+            self._known = one.position
+            return result.filed
 
     async def wait(self, seconds: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> bool:
         """Wait for news from the server, at most `seconds`; whether there was some. A poll says what.
@@ -159,6 +163,7 @@ class MailSync(SentCopies, Acting, Looking):
         seen = await connection.examine(self.account.mailbox)
         async with self.store.reading() as tx:
             known = await positions.position(tx, self.account.key, self.account.mailbox)
+        self._known = known
         if known is None or known.uidvalidity != seen.uidvalidity:
             return False
         if seen.uidnext is None:
@@ -182,6 +187,8 @@ class MailSync(SentCopies, Acting, Looking):
 
     async def _pass(self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool) -> Pass:
         main = place.role == "inbox"
+        if main:
+            self._known = None
         now = self.clock().timestamp()
         async with self.store.reading() as tx:
             before = await positions.position(tx, self.account.key, place.mailbox)

@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from sqlalchemy import Table, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Table, Update, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import Conflict
 from .database import Tx
+from .direct import Statement, among, listed
 from .tables.mailboxes import ConnectivityRow, DepartedRow, MailboxRow, SkippedRow
 from .tables.threads import ALIAS, LOCATION, MESSAGE, core
 
@@ -105,16 +106,42 @@ async def save(
         values["uidvalidity"] = new_uidvalidity
     done = await tx.execute(row.values(**values))
     if done.rowcount != 1:
-        raise LostLease(f"mailbox {name!r} of {account}: another process reads it now; nothing was written")
+        raise _lost(account, name)
 
 
-async def advance(tx: Tx, account: str, name: str, *, uidvalidity: int, low: int, epoch: int | None = None) -> None:
-    """Move `low` up, never down."""
-    await save(tx, account, name, uidvalidity=uidvalidity, epoch=epoch, low=_greater(tx, MAILBOX.c.low, low))
+def _lost(account: str, name: str) -> LostLease:
+    return LostLease(f"mailbox {name!r} of {account}: another process reads it now; nothing was written")
 
 
-def _greater(tx: Tx, column: Any, value: int) -> Any:
-    return func.max(column, value) if tx.dialect.name == "sqlite" else func.greatest(column, value)
+async def advance(
+    tx: Tx, account: str, name: str, *, uidvalidity: int, low: int, epoch: int | None = None, history: int | None = None
+) -> None:
+    """Move `low` up, never down, if the mailbox is still under this uidvalidity (and epoch and history, when given).
+
+    Raises:
+        LostLease: it is not. The caller's transaction must not commit.
+    """
+    done = await _ADVANCE.run(
+        tx, box_account=account, box=name, validity=uidvalidity, to=low, at_epoch=epoch, at_history=history
+    )
+    if done.changed != 1:
+        raise _lost(account, name)
+
+
+def _advance(postgres: bool) -> Update:
+    low = (func.greatest if postgres else func.max)(MAILBOX.c.low, bindparam("to", type_=MAILBOX.c.low.type))
+    return (
+        update(MAILBOX)
+        .where(MAILBOX.c.account == bindparam("box_account"), MAILBOX.c.name == bindparam("box"),
+               MAILBOX.c.uidvalidity == bindparam("validity"),
+               MAILBOX.c.epoch == func.coalesce(bindparam("at_epoch", type_=MAILBOX.c.epoch.type), MAILBOX.c.epoch),
+               MAILBOX.c.history == func.coalesce(bindparam("at_history", type_=MAILBOX.c.history.type),
+                                                  MAILBOX.c.history))
+        .values(low=low)
+    )  # fmt: skip
+
+
+_ADVANCE = Statement(_advance)
 
 
 async def known_uids(tx: Tx, account: str, mailbox: str, uidvalidity: int, low: int, high: int) -> set[int]:
@@ -214,12 +241,15 @@ async def attempts(tx: Tx, account: str, mailbox: str, uidvalidity: int, uid: in
 async def unskip(tx: Tx, account: str, mailbox: str, uidvalidity: int, uids: Collection[int]) -> None:
     """They are filed after all."""
     for some in _chunks(sorted(uids)):
-        await tx.execute(
-            delete(SKIPPED).where(
-                SKIPPED.c.account == account, SKIPPED.c.mailbox == mailbox, SKIPPED.c.uidvalidity == uidvalidity,
-                SKIPPED.c.uid.in_(some),
-            )
-        )  # fmt: skip
+        await _UNSKIP.run(tx, account=account, mailbox=mailbox, uidvalidity=uidvalidity, uids=listed(tx, some))
+
+
+_UNSKIP = Statement(
+    lambda postgres: delete(SKIPPED).where(
+        SKIPPED.c.account == bindparam("account"), SKIPPED.c.mailbox == bindparam("mailbox"),
+        SKIPPED.c.uidvalidity == bindparam("uidvalidity"), among(SKIPPED.c.uid, "uids", postgres=postgres),
+    )
+)  # fmt: skip
 
 
 async def give_skipped_another_chance(tx: Tx, account: str, mailbox: str, *, before: int) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from agentmail.imap.wire import Wire
+from agentmail.mailsync.mailbox import MailboxPass
+from agentmail.store.positions import Position
 
 from .conftest import World, ids
 from .test_watch import Heard, idles, until, watching
@@ -32,6 +35,32 @@ async def test_one_command_brings_one_message(world: World, monkeypatch: pytest.
             assert fetch.startswith("UID FETCH")
             assert "BODY.PEEK[]<0." in fetch
             assert "IDLE" == idle
+    assert ids(1, 2) == await world.stored()
+
+
+async def test_a_position_in_memory_is_not_believed_when_its_row_is_another(world: World) -> None:
+    """Between two messages nobody asks the store where we are; a stale answer is found out when it is written."""
+    sync, heard, reads = world.sync(), Heard(), 0
+    position = MailboxPass._position
+
+    async def counted(one: MailboxPass) -> Position:
+        nonlocal reads
+        reads += 1
+        return await position(one)
+
+    with pytest.MonkeyPatch.context() as patch:
+        async with watching(sync, heard):
+            await until(lambda: idles(sync))
+            patch.setattr(MailboxPass, "_position", counted)
+            world.deliver(1)
+            await heard.until(1)
+            await until(lambda: idles(sync))
+            assert 0 == reads
+            async with world.store.transaction() as tx:  # as another process does that finds the uids given again
+                await tx.execute(text("UPDATE mailbox SET history = 1000000 WHERE name = 'INBOX'"))
+            world.deliver(2)
+            await heard.until(2)
+        assert reads
     assert ids(1, 2) == await world.stored()
 
 

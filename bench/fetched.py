@@ -1,0 +1,71 @@
+"""The program that `bench.imap fetch` measures: it fetches and parses, and imports what that needs.
+
+    python -m bench.fetched HOST PORT USER [raw]
+
+With `raw` it fetches and throws away: what the parsing does not cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from agentmail.imap import FACTS, WHOLE, Fetched, ImapConnection, uid_sets
+from agentmail.imap.batches import batches
+from agentmail.imap.pipeline import Asked
+from agentmail.message.parse import parse
+from agentmail.settings import Account
+
+
+def peak() -> float:
+    """Megabytes. Of this program: ru_maxrss would be that of the process which started it, when that was bigger."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+async def fetch_and_parse(account: Account, *, parsed: bool) -> dict[str, float]:
+    """As a first sync does it: sizes, batches by bytes, the next one asked for while this one comes."""
+    began, cpu, number = time.perf_counter(), time.process_time(), 0
+    connection = ImapConnection(account)
+    await connection.connect()
+    await connection.examine("INBOX")
+    uids = await connection.search_uids(1) or []
+    for piece in uid_sets(uids):
+        facts = await connection.fetch(piece, FACTS)
+        planned = [[f.uid for f in batch] for batch in batches([facts[u] for u in piece])]
+        ahead: asyncio.Task[dict[int, Fetched]] | None = None
+        for i, batch in enumerate(planned):
+            after = planned[i + 1 : i + 3]
+            found = await (ahead or connection.fetch(batch, WHOLE, expected=2**22, then=_whole(*after[:1])))
+            ahead = asyncio.ensure_future(connection.fetch(after[0], WHOLE, expected=2**22, then=_whole(*after[1:]))) \
+                if after else None  # fmt: skip
+            number += await asyncio.to_thread(_parse_all, found) if parsed else len(found)
+            del found
+    took, used = time.perf_counter() - began, time.process_time() - cpu
+    await connection.close()
+    return {"messages": number, "seconds": took, "cpu": used, "rss": peak()}
+
+
+def _whole(uids: list[int] | None = None) -> Asked | None:
+    return Asked(tuple(uids), WHOLE) if uids else None
+
+
+def _parse_all(found: dict[int, Fetched]) -> int:
+    for one in found.values():
+        message = parse(one.body or b"", received_at=one.received_at)
+        assert message.text is not None
+    return len(found)
+
+
+def main() -> None:
+    host, port, user, *how = sys.argv[1:]
+    account = Account(address=user, password="secret", imap_host=host, imap_port=int(port), timeout=60.0,
+                      imap_security="plain", smtp_host=host, smtp_port=9, smtp_security="plain")  # fmt: skip
+    print(json.dumps(asyncio.run(fetch_and_parse(account, parsed="raw" not in how))))
+
+
+if __name__ == "__main__":
+    main()

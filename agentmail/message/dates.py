@@ -15,6 +15,10 @@ _FAST = re.compile(
 _ISO = re.compile(r"\s*(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d:\d\d)(?:\.\d{1,9})?\s*(Z|[+-]\d\d:?\d\d)?\s*", re.ASCII)
 _COMMENT = re.compile(r"\([^()]*\)")
 _COLON = re.compile(r"(?<=\d) ?: ?(?=\d)")
+_OFFSET = re.compile(r"(?<=:\d\d) ?(?:GMT|UTC|UT|Z)? ?([+-])(\d\d):?(\d\d)\Z", re.IGNORECASE)
+"""Also as JavaScript writes it, "GMT+0100", and as ISO 8601 does, "+01:00": the stdlib reads both as UTC."""
+_ABBREVIATED = re.compile(r"(?<=[a-z]{3})(?:\. ?| (?=,))", re.IGNORECASE)
+"""The dot of "nov. 2026" and the blank of "Fri , 20"."""
 _YEAR = re.compile(r"(?<=\d[ -])([a-z]{3,9}[ -])(\d{2,3})(?=[ ,]|\Z)", re.IGNORECASE)
 MAX_LENGTH = 200
 
@@ -77,7 +81,8 @@ def _modern(value: str) -> str:
     """Without comments and the blanks of RFC 5322 4.3, and with a year of four digits; the stdlib cuts 1960 to 2060."""
     while (without := _COMMENT.sub(" ", value)) != value:
         value = without
-    return _YEAR.sub(_century, _COLON.sub(":", " ".join(value.split())))
+    value = _ABBREVIATED.sub(lambda match: "" if match[0] == " " else " ", " ".join(value.split()))
+    return _YEAR.sub(_century, _OFFSET.sub(r" \1\2\3", _COLON.sub(":", value.rstrip())))
 
 
 def _century(match: re.Match[str]) -> str:

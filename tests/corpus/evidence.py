@@ -186,13 +186,15 @@ def century(pair: Pair, field: str, mine: Any, other: Any) -> bool:
 
 
 def date_forms(pair: Pair, field: str, mine: Any, other: Any) -> bool:
-    """Without comments, blanks around colons and a leap second the stdlib says the same; or it is ISO 8601."""
+    """Without comments, odd blanks and dots, a leap second and a GMT before the offset the stdlib says the same; or
+    it is ISO 8601."""
     value = stripped(pair.values("date")[0]) if pair.values("date") else ""
     value = re.sub(r"\s*:\s*", ":", " ".join(value.split())).strip(": ")
     if re.match(r"\d{4}-\d\d-\d\d", value):
         return True
+    value = re.sub(r"([A-Za-z]{3})(?:\.| (?=,))", r"\1", re.sub(r":60\b", ":59", value))
     fixed = pair.email.__class__()
-    fixed["Date"] = re.sub(r":60\b", ":59", value)
+    fixed["Date"] = re.sub(r"(:\d\d) ?(?:GMT|UTC|UT|Z)? ?([+-]\d\d):?(\d\d)$", r"\1 \2\3", value)
     return bool(stdlib.read(fixed.as_bytes())["date"] == mine)
 
 

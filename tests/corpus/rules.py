@@ -137,7 +137,7 @@ RULES = (
         "RFC 5322 4.3: 50 to 99 is the last century, and three digits count from 1900.",
         century,
     ),
-    Rule("date-forms", ["date"], "RFC 5322 4.3: comments and blanks; a leap second; ISO 8601.", date_forms),
+    Rule("date-forms", ["date"], "RFC 5322 4.3: comments, blanks; a leap second; ISO 8601, GMT+0100.", date_forms),
     Rule(
         "date-zone",
         ["date"],

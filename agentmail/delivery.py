@@ -47,6 +47,8 @@ MARGIN = 10.0
 """Seconds before the end of the lease from which the final dot may not go any more."""
 LIMIT_PAUSE = 4 * 3600.0
 """Seconds an account rests when its provider's daily limit is reached."""
+FRUITLESS = 5.0
+"""Seconds until mail that is due, and could not be taken, is tried again unless something changes."""
 COPY_FOR = 86_400.0
 """Seconds for which a copy in Sent is still tried."""
 TOKEN_PAUSE = 900.0
@@ -157,22 +159,46 @@ class Delivery(Recovery):
         return [shown(row) for row in finished]
 
     async def run(self, poll: float = 30.0) -> None:
-        """Deliver what is due, for ever; run it in a TaskGroup, in as many processes as you like."""
+        """Deliver what is due, for ever; run it in a TaskGroup, in as many processes as you like.
+
+        A change is looked at by reading. What writes begins when something is due, when a bounce came, and every
+        `poll` seconds in any case.
+        """
         await self.store.open()
+        time = asyncio.get_running_loop().time
         while True:
             try:
                 async with Changes(self.store.db) as changes:
+                    seen, whole, rest = 0, 0.0, 0.0
                     while True:
-                        await self.deliver_due()
                         async with self.store.reading() as tx:
                             due, now = await submissions.next_due(tx, self.account.key), await database_now(tx)
-                        await changes.wait(poll if due is None else min(poll, max(0.05, due - now)))
+                            bounced, seen = await tallies.bounced_since(tx, self.account.key, seen)
+                        wait = poll if due is None else due - now
+                        if bounced or time() >= whole or (wait <= 0 and time() >= rest):
+                            took = await self.deliver_due()
+                            whole = time() + poll
+                            # Due, and nobody took it: the account is paused, or another process is at it.
+                            rest = 0.0 if took else time() + FRUITLESS
+                            if took:
+                                continue
+                        wait = max(wait, rest - time(), 0.05)
+                        if await changes.wait(min(wait, max(0.05, whole - time()))):
+                            rest = 0.0
             except StoreError as exc:
                 log.warning("outbox of %s: %s", self.account.key, exc)
                 await self._sleep(5.0)
 
     async def _claim(self, *, limit: int, ids: Collection[int] = ()) -> tuple[list[Submission], tuple[str, str] | None]:
         """(rows that are ours now, what stops the account)"""
+
+        db = self.store.db
+        if not db.watched:
+            rows, stops = await attempts.claim_due(
+                db, self.account.key, lease=self._lease, limit=limit, id_=next(iter(ids), None)
+            )
+            if not stops:
+                return rows, None
 
         async def work(tx: Tx) -> tuple[list[Submission], tuple[str, str] | None]:
             now = await database_now(tx)
@@ -181,7 +207,7 @@ class Delivery(Recovery):
                 return [], stopped
             return await attempts.claim(tx, self.account.key, now=now, lease=self._lease, limit=limit, ids=ids), None
 
-        return await self.store.db.run(work)
+        return await db.run(work)
 
     async def _stopped(self, tx: Tx, now: float) -> tuple[str, str] | None:
         for cause, reason in await tallies.pauses(tx, self.account.key, now=now):
@@ -269,35 +295,44 @@ class Delivery(Recovery):
 
     async def _write(self, items: Sequence[_Item]) -> list[bool]:
         """Markers and results that come at the same moment, in one transaction."""
+        marks = [(i.row.id, i.row.epoch) for i in items if i.result is None]
+        ends = [(i, self._spread(i.result)) for i in items if i.result is not None]
+        if self.store.db.watched or any(self._brings_more(i, result) for i, result in ends):
+            alive = await self.store.db.run(lambda tx: self._write_all(tx, marks, ends))
+        else:
+            told = [(result, _told(i.row, result)) for i, result in ends]
+            alive = await attempts.write(self.store.db, marks, told, lease=self._lease)
+        return [i.result is not None or i.row.id in alive for i in items]
 
-        async def work(tx: Tx) -> list[bool]:
-            now = await database_now(tx)
-            marks = [(i.row.id, i.row.epoch) for i in items if i.result is None]
-            alive = await attempts.mark(tx, marks, now=now, until=now + self._lease) if marks else set()
-            ends = [(i, self._at(i.result, now)) for i in items if i.result is not None]
-            if ends:
-                await attempts.settle(tx, [result for _, result in ends])
-                events: list[dict[str, Any]] = []
-                for item, result in ends:
-                    events += await self._after(tx, item.row, result, item.stop, now)
-                await append_events(tx, events)
-            return [i.result is not None or i.row.id in alive for i in items]
+    def _brings_more(self, item: _Item, result: Result) -> bool:
+        """Whether its end is more than a state and an event."""
+        if item.stop is not None or (result.recipients and not result.whole):
+            return True
+        return result.state == "sent" and assigned_id(self.account.smtp_host, result.reply) is not None
 
-        return await self.store.db.run(work)
+    async def _write_all(
+        self, tx: Tx, marks: Sequence[tuple[int, int]], ends: Sequence[tuple[_Item, Result]]
+    ) -> set[int]:
+        now = await database_now(tx)
+        alive = await attempts.mark(tx, marks, now=now, lease=self._lease) if marks else set()
+        if ends:
+            done = await attempts.settle(tx, [result for _, result in ends], now=now)
+            events: list[dict[str, Any]] = []
+            for item, result in ends:
+                events += await self._after(tx, item.row, result, item.stop, now)
+                if result.id in done and (told := _told(item.row, result)) is not None:
+                    events.append({**told, "at": now})
+            await append_events(tx, events)
+        return alive
 
-    def _at(self, result: Result, now: float) -> Result:
-        """Delays become times of the database's clock; ±10 % keeps many rows from coming back at the same moment."""
-        delay = None if result.next_at is None else result.next_at * (0.9 + 0.2 * self._jitter())
-        return replace(
-            result,
-            next_at=None if delay is None else now + delay,
-            sent_at=now if result.state == "sent" else None,
-        )
+    def _spread(self, result: Result) -> Result:
+        """±10 % keeps many rows from coming back at the same moment."""
+        return result if not result.delay else replace(result, delay=result.delay * (0.9 + 0.2 * self._jitter()))
 
     async def _after(
         self, tx: Tx, row: Submission, result: Result, stop: Stop | None, now: float
     ) -> list[dict[str, Any]]:
-        """What an end brings with it, in the same transaction; the events to be written."""
+        """What an end brings with it beside its own event, in the same transaction; the events of that."""
         events: list[dict[str, Any]] = []
         if stop is not None:
             until = now + LIMIT_PAUSE if stop.cause == "limit" else None
@@ -310,9 +345,6 @@ class Delivery(Recovery):
             other = assigned_id(self.account.smtp_host, result.reply)
             if other is not None and other != row.message_id:
                 await self.store.alias(tx, row.message, other)
-        if result.state in {"sent", "failed", "unknown"}:
-            failed = [p.address for p in result.recipients.values() if p.state == "failed"]
-            events.append(noted(row, result.state, now, code=result.code, failed=failed))
         return events
 
     async def _file_copies(self, rows: Sequence[Submission]) -> None:
@@ -330,6 +362,14 @@ class Delivery(Recovery):
                 log.info("submission o%d: no copy in Sent: %s", row.id, exc)
                 return
             await self.store.db.run(lambda tx, i=row.id: submissions.set_copied(tx, i))  # type: ignore[misc]
+
+
+def _told(row: Submission, result: Result) -> dict[str, Any] | None:
+    """The event that tells of an end; its time is that of the transaction. What goes on by itself is not told."""
+    if result.state not in {"sent", "failed", "unknown"}:
+        return None
+    failed = [p.address for p in result.recipients.values() if p.state == "failed"]
+    return noted(row, result.state, 0.0, code=result.code, failed=failed)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -33,8 +33,8 @@ class Stop:
 
 
 def later(row: Submission, error: str, delay: float, **more: Any) -> Result:
-    """Back to queued. `next_at` is a delay here; the write adds it to the database's clock."""
-    return Result(row.id, row.epoch, "queued", error=error[:1000], next_at=delay, **more)
+    """Back to queued."""
+    return Result(row.id, row.epoch, "queued", error=error[:1000], delay=delay, **more)
 
 
 def no_server(row: Submission, error: str) -> Result:
@@ -47,7 +47,7 @@ def judge(row: Submission, out: Outcome) -> tuple[Result, Stop | None]:
     said = f"{out.code} {out.text}".strip() if out.code is not None else out.text
     if out.state == "unknown":
         error = f"it may have been sent: {said}"[:1000]
-        return Result(row.id, row.epoch, "unknown", out.code, error, next_at=0.0), None
+        return Result(row.id, row.epoch, "unknown", out.code, error, delay=0.0), None
     people = {a: RecipientState(a, "pending" if c < 500 else "failed", c, t[:500]) for a, (c, t) in out.refused.items()}
     if out.state == "sent":
         return _sent(row, out, people), None
@@ -62,7 +62,7 @@ def judge(row: Submission, out: Outcome) -> tuple[Result, Stop | None]:
             people.setdefault(a, RecipientState(a, "failed", out.code, out.text[:500]))
         # Some were taken by an earlier attempt: then the message did leave.
         state = "sent" if any(r.state == "sent" for r in row.recipients) else "failed"
-        return Result(row.id, row.epoch, state, out.code, said[:1000], sent_at=0.0, recipients=people), None
+        return Result(row.id, row.epoch, state, out.code, said[:1000], recipients=people), None
     if out.code is None:
         delay = NO_SERVER[min(row.attempts, len(NO_SERVER)) - 1]
     else:
@@ -78,7 +78,7 @@ def _sent(row: Submission, out: Outcome, people: dict[str, RecipientState]) -> R
     refused = "; ".join(f"{p.address}: {p.code} {p.text}" for p in people.values() if p.state != "sent")
     if not waiting:
         error = f"not taken: {refused}"[:1000] if refused else ""
-        return Result(row.id, row.epoch, "sent", out.code, error, out.text[:1000], None, 0.0, people, not refused)
+        return Result(row.id, row.epoch, "sent", out.code, error, out.text[:1000], None, people, not refused)
     # Too many at once (452 4.5.3): the rest goes at once, in a transaction of its own (RFC 5321 4.5.3.1.10).
     split = all(p.code == 452 for p in waiting)
     delay = 0.0 if split else BACKOFF[min(row.attempts, len(BACKOFF)) - 1]

@@ -3,20 +3,24 @@
 These run once or twice for every mail, so they are SQL text that the drivers keep prepared; building and compiling the
 same expressions each time took half of the worker's CPU. The rows come as one JSON value, which both databases read.
 Every change is a compare-and-set: a row that somebody else took over meanwhile stays theirs.
+
+`write` is for the common case, markers and ends that bring nothing else with them: one transaction past SQLAlchemy on
+SQLite, one statement on PostgreSQL. `mark` and `settle` are the same within a larger transaction.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
-from .database import Tx
-from .submissions import RecipientState, Submission, read
+from .database import CLOCKS, Database, Tx
+from .submissions import COLUMNS, RecipientState, Submission, read
 from .tables.outbox import RECIPIENT, SUBMISSION
 
 S, R = SUBMISSION.c, RECIPIENT.c
@@ -32,8 +36,8 @@ class Result:
     code: int | None = None
     error: str = ""
     reply: str = ""
-    next_at: float | None = None
-    sent_at: float | None = None
+    delay: float | None = None
+    """Seconds until the next attempt or look; None: there is none."""
     recipients: Mapping[str, RecipientState] = field(default_factory=dict)
     whole: bool = False
     """Every recipient was taken."""
@@ -59,20 +63,97 @@ async def claim(
     return await read(tx, [int(i) for i in taken.scalars()])
 
 
+async def claim_due(
+    db: Database, account: str, *, lease: float, limit: int, id_: int | None = None
+) -> tuple[list[Submission], bool]:
+    """`claim` past SQLAlchemy, all due or one; (rows, whether there are none because something stops the account)."""
+    kind, given = "due" if id_ is None else "one", db.given_now()
+
+    def sqlite(connection: sqlite3.Connection) -> tuple[list[Submission], bool]:
+        now = _now(connection) if given is None else given
+        values = (account, now, lease, limit, id_)[: 4 + (id_ is not None)]
+        taken = _json([i for (i,) in connection.execute(_CLAIM["sqlite"][kind], values).fetchall()])
+        if taken == "[]":
+            return [], bool(connection.execute(_STOPPED["sqlite"], (account, now)).fetchall())
+        return _rows(connection.execute(_READ["sqlite"], (taken,)).fetchall()), False
+
+    async def postgresql(connection: Any) -> tuple[list[Submission], bool]:
+        values = (account, given, lease, limit, id_)[: 4 + (id_ is not None)]
+        taken = [i for (i,) in await connection.fetch(_CLAIM["postgresql"][kind], *values)]
+        if not taken:
+            return [], bool(await connection.fetch(_STOPPED["postgresql"], account, given))
+        return _rows(await connection.fetch(_READ["postgresql"], _json(taken))), False
+
+    return await db.shortly(sqlite, postgresql)
+
+
+def _now(connection: sqlite3.Connection) -> float:
+    ((now,),) = connection.execute(_CLOCK).fetchall()
+    return float(now)
+
+
+def _rows(found: Iterable[Sequence[Any]]) -> list[Submission]:
+    """Submissions of rows as `_READ` gives them: JSON is text, the recipients come last."""
+    rows = []
+    for row in found:
+        values = dict(zip(COLUMNS, row, strict=False))
+        values["reasons"] = _loaded(values["reasons"])
+        values["at_most_once"], values["copied"] = bool(values["at_most_once"]), bool(values["copied"])
+        people = tuple(RecipientState(*person) for person in _loaded(row[-1]))
+        rows.append(Submission(**values, recipients=people))
+    return rows
+
+
+def _loaded(value: Any) -> Any:
+    """JSON, which SQLAlchemy's connections of asyncpg have read already."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
 async def renew(tx: Tx, held: Iterable[tuple[int, int]], *, until: float) -> set[int]:
     """Move the end of the leases; which of them are still held."""
-    return await _held(tx, _RENEW, held, until)
+    done = await tx.exec_driver_sql(_RENEW[tx.dialect.name], (_json(sorted(held)), until))
+    return {int(i) for (i,) in done}
 
 
-async def mark(tx: Tx, held: Iterable[tuple[int, int]], *, now: float, until: float) -> set[int]:
+async def write(
+    db: Database,
+    marks: Sequence[tuple[int, int]],
+    ends: Sequence[tuple[Result, Mapping[str, Any] | None]],
+    *,
+    lease: float,
+) -> set[int]:
+    """Markers, and ends with their events, that come at the same moment; which of the marked may go."""
+    marked, given = _json(sorted(marks)), db.given_now()
+    settled = _json([_settled(r) for r in sorted((r for r, _ in ends), key=_id)])
+
+    def sqlite(connection: sqlite3.Connection) -> set[int]:
+        now = _now(connection) if given is None else given
+        alive = {i for (i,) in connection.execute(_MARK["sqlite"], (marked, now, lease)).fetchall()} if marks else set()
+        if ends:
+            done = {i for (i,) in connection.execute(_SETTLE["sqlite"], (settled, now)).fetchall()}
+            connection.executemany(_TELL, [
+                (now, e["kind"], e["thread"], e["message"], e["account"], json.dumps(e["data"]))
+                for r, e in ends if e is not None and r.id in done
+            ])  # fmt: skip
+        return alive
+
+    async def postgresql(connection: Any) -> set[int]:
+        told = _json([{"of": r.id, **e} for r, e in ends if e is not None])
+        return {i for (i,) in await connection.fetch(_WRITE, marked, settled, told, given, lease)}
+
+    return await db.shortly(sqlite, postgresql)
+
+
+async def mark(tx: Tx, held: Iterable[tuple[int, int]], *, now: float, lease: float) -> set[int]:
     """The bodies are about to go. Which of them may: a row that is missing was taken over."""
-    return await _held(tx, _MARK, held, until, now)
+    done = await tx.exec_driver_sql(_MARK[tx.dialect.name], (_json(sorted(held)), now, lease))
+    return {int(i) for (i,) in done}
 
 
-async def settle(tx: Tx, results: Sequence[Result]) -> None:
-    """Write how attempts ended. A row that somebody else took over meanwhile stays theirs."""
-    rows = [[r.id, r.epoch, r.state, r.code, r.error, r.reply, r.next_at, r.sent_at] for r in sorted(results, key=_id)]
-    await tx.exec_driver_sql(_SETTLE[tx.dialect.name], (_json(rows),))
+async def settle(tx: Tx, results: Sequence[Result], *, now: float) -> set[int]:
+    """Write how attempts ended; which were written. A row that somebody else took over meanwhile stays theirs."""
+    rows = _json([_settled(r) for r in sorted(results, key=_id)])
+    done = {int(i) for (i,) in await tx.exec_driver_sql(_SETTLE[tx.dialect.name], (rows, now))}
     changed = [
         {"b_id": r.id, "b_address": s.address, "b_state": s.state, "b_code": s.code, "b_text": s.text}
         for r in results
@@ -86,15 +167,15 @@ async def settle(tx: Tx, results: Sequence[Result]) -> None:
             .values(state=bindparam("b_state"), code=bindparam("b_code"), text=bindparam("b_text")),
             changed,
         )
-
-
-async def _held(tx: Tx, statement: Mapping[str, str], held: Iterable[tuple[int, int]], *values: float) -> set[int]:
-    done = await tx.exec_driver_sql(statement[tx.dialect.name], (_json(sorted(held)), *values))
-    return {int(i) for (i,) in done}
+    return done
 
 
 def _id(result: Result) -> int:
     return result.id
+
+
+def _settled(r: Result) -> tuple[Any, ...]:
+    return r.id, r.epoch, r.state, r.code, r.error, r.reply, r.delay
 
 
 def _json(rows: Any) -> str:
@@ -119,18 +200,89 @@ _RENEW = _both(
     i="bigint", e="bigint",
 )  # fmt: skip
 _MARK = _both(
-    "UPDATE submission SET marker_at = CAST($3 AS double precision), next_at = CAST($2 AS double precision) FROM GIVEN "
+    "UPDATE submission SET marker_at = CAST($2 AS double precision), "
+    "next_at = CAST($2 AS double precision) + CAST($3 AS double precision) FROM GIVEN "
     "WHERE submission.id = g.i AND submission.epoch = g.e AND submission.state = 'sending' "
-    "AND submission.next_at > CAST($3 AS double precision) RETURNING submission.id",
+    "AND submission.next_at > CAST($2 AS double precision) AND NOT "
+    "EXISTS (SELECT 1 FROM pause WHERE pause.account IN (submission.account, '*') "
+    "AND (pause.until IS NULL OR pause.until > CAST($2 AS double precision))) RETURNING submission.id",
     i="bigint", e="bigint",
 )  # fmt: skip
 _SETTLE = _both(
     # A reply of 250 is knowledge, and outlives the lease: it keeps others from sending the mail again.
     # A failed reply leaves room for another one.
-    "UPDATE submission SET state = g.s, code = g.c, error = g.t, reply = g.r, next_at = g.n, sent_at = g.at, "
+    "UPDATE submission SET state = g.s, code = g.c, error = g.t, reply = g.r, "
+    "next_at = CAST($2 AS double precision) + g.n, "
+    "sent_at = CASE WHEN g.s = 'sent' THEN CAST($2 AS double precision) END, "
     "marker_at = CASE WHEN g.s = 'queued' THEN NULL ELSE marker_at END, "
     "generation = CASE WHEN g.s = 'failed' THEN NULL ELSE generation END "
     "FROM GIVEN WHERE submission.id = g.i AND ((submission.state = 'sending' AND submission.epoch = g.e) "
-    "OR (g.s = 'sent' AND submission.state IN ('unknown', 'queued')))",
-    i="bigint", e="bigint", s="text", c="integer", t="text", r="text", n="double precision", at="double precision",
+    "OR (g.s = 'sent' AND submission.state IN ('unknown', 'queued'))) RETURNING submission.id",
+    i="bigint", e="bigint", s="text", c="integer", t="text", r="text", n="double precision",
 )  # fmt: skip
+_PAUSED = (
+    "EXISTS (SELECT 1 FROM pause WHERE pause.account IN (submission.account, '*') "
+    "AND (pause.until IS NULL OR pause.until > NOW))"
+)
+
+
+def _claim(dialect: str, which: str) -> str:
+    due = (
+        "SELECT id FROM submission WHERE account = $1 AND state = 'queued' AND next_at <= NOW "  # noqa: S608
+        f"{which} ORDER BY next_at, id LIMIT $4"
+    )
+    among = f"IN ({due})" if dialect == "sqlite" else f"= ANY (ARRAY({due} FOR UPDATE SKIP LOCKED))"
+    return _timed(dialect, (
+        "UPDATE submission SET state = 'sending', epoch = epoch + 1, attempts = attempts + 1, "  # noqa: S608
+        f"next_at = NOW + $3, marker_at = NULL WHERE id {among} AND state = 'queued' AND NOT {_PAUSED} RETURNING id"
+    ))  # fmt: skip
+
+
+def _timed(dialect: str, statement: str) -> str:
+    """`NOW` is the time of the second parameter, or the database's."""
+    if dialect == "sqlite":
+        return re.sub(r"\$(\d)", r"?\1", statement.replace("NOW", "?2"))
+    return statement.replace("NOW", f"coalesce($2::double precision, {CLOCKS[dialect]})").replace(
+        "$3", "$3::double precision"
+    )
+
+
+_CLAIM = {d: {"due": _claim(d, ""), "one": _claim(d, "AND id = $5")} for d in ("sqlite", "postgresql")}
+_STOPPED = {
+    d: _timed(d, "SELECT 1 FROM pause WHERE account IN ($1, '*') AND (until IS NULL OR until > NOW)")
+    for d in ("sqlite", "postgresql")
+}
+_SELECT = (
+    f"SELECT {', '.join(f'submission.{name}' if name != 'thread' else 'message.thread' for name in COLUMNS)}, "  # noqa: S608
+    "(SELECT ARRAYS FROM (SELECT address, state, code, text FROM recipient WHERE recipient.submission = submission.id "
+    "ORDER BY position) AS r) FROM submission LEFT JOIN message ON message.id = submission.message "
+    "WHERE submission.id IN (SELECT GIVEN) ORDER BY submission.id"
+)
+_READ = {
+    "sqlite": _SELECT.replace("ARRAYS", "json_group_array(json_array(r.address, r.state, r.code, r.text))").replace(
+        "GIVEN", "value FROM json_each(?1)"
+    ),
+    "postgresql": _SELECT.replace(
+        "ARRAYS", "coalesce(json_agg(json_build_array(r.address, r.state, r.code, r.text)), '[]')"
+    ).replace("GIVEN", "value::bigint FROM jsonb_array_elements_text($1::jsonb)"),
+}
+_CLOCK = f"SELECT {CLOCKS['sqlite']}"
+_TELL = "INSERT INTO event (at, kind, thread, message, account, data) VALUES (?, ?, ?, ?, ?, ?)"
+
+
+def _within(statement: str, rows: str) -> str:
+    """A statement as a part of `_WRITE`: its rows are that parameter, its time is the one of all."""
+    changes = {"$1": rows, "CAST($2 AS double precision)": "clock.now", "$3": "$5", " FROM (": " FROM clock, ("}
+    for old, new in changes.items():
+        statement = statement.replace(old, new)
+    return statement
+
+
+_WRITE = (
+    f"WITH clock AS (SELECT coalesce(CAST($4 AS double precision), {CLOCKS['postgresql']}) AS now), "  # noqa: S608
+    f"marked AS ({_within(_MARK['postgresql'], '$1')}), settled AS ({_within(_SETTLE['postgresql'], '$2')}), "
+    "told AS (INSERT INTO event (at, kind, thread, message, account, data) SELECT clock.now, e ->> 'kind', "
+    "(e ->> 'thread')::bigint, (e ->> 'message')::bigint, e ->> 'account', (e -> 'data')::json "
+    "FROM clock, jsonb_array_elements($3::jsonb) AS e JOIN settled ON settled.id = (e ->> 'of')::bigint) "
+    "SELECT id FROM marked"
+)

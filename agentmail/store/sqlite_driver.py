@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 MANY = 32
 """Rows of one statement from which it goes to the thread: so long the event loop waits at most, about a millisecond."""
-SHORT = 32
-"""Short transactions of a connection of which one may carry the log over into the file."""
+SHORT = ("PRAGMA wal_autocheckpoint=0", "PRAGMA busy_timeout=0")
+"""How a connection is set up for `Connection.transact`."""
 
 
 class Raw(sqlite3.Connection):
@@ -136,35 +136,38 @@ class Connection(aiosqlite.Connection):
         return done
 
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """A whole write transaction whose statements are few and short: it runs here, to the end.
+        """A whole write transaction whose statements are few and short: it runs here, to the end. For a connection that
+        does nothing else (`SHORT`).
 
         A commit of some pages goes into the log and waits for no disk, unless it is the one that carries the log over
         into the file. So none of these does, but every so often one goes to the thread, and may.
         """
-        await self._begin(lambda: self._conn.execute("BEGIN IMMEDIATE"))
+        await self._begin(lambda: self._conn.execute("BEGIN IMMEDIATE"), bare=True)
         try:
             answer = work(self._conn)
+            self._short += 1
+            if self._short % 32:
+                self._conn.commit()
+            else:
+                await self._in_thread(self._carry_over)
         except BaseException:
             self._conn.rollback()
             raise
-        self._short += 1
-        if self._short % SHORT == 0:
-            await self._in_thread(self._conn.commit)
-            return answer
-        (pages,) = self._conn.execute("PRAGMA wal_autocheckpoint").fetchone()
-        self._conn.execute("PRAGMA wal_autocheckpoint=0")
+        return answer
+
+    def _carry_over(self) -> None:
+        self._conn.execute("PRAGMA wal_autocheckpoint=1000")
         try:
             self._conn.commit()
         finally:
-            self._conn.execute(f"PRAGMA wal_autocheckpoint={pages}")
-        return answer
+            self._conn.execute(SHORT[0])
 
-    async def _begin(self, work: Callable[[], object]) -> None:
+    async def _begin(self, work: Callable[[], object], *, bare: bool = False) -> None:
         """Try until the other writer is done, at most for the timeout. SQLite's own waiting would need the thread."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._timeout
         pause = 0.0005
-        while (busy := self._at_once(work)) is not None:
+        while (busy := _tried(work) if bare else self._at_once(work)) is not None:
             if loop.time() > end:
                 raise busy
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - or the same two meet again
@@ -174,14 +177,19 @@ class Connection(aiosqlite.Connection):
         """Begin without waiting; the error when another writer is busy."""
         self._conn.execute("PRAGMA busy_timeout=0")
         try:
-            work()
-        except sqlite3.OperationalError as exc:
-            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                raise
-            return exc
+            return _tried(work)
         finally:
             self._conn.execute(f"PRAGMA busy_timeout={int(self._timeout * 1000)}")
-        return None
+
+
+def _tried(work: Callable[[], object]) -> sqlite3.OperationalError | None:
+    try:
+        work()
+    except sqlite3.OperationalError as exc:
+        if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+            raise
+        return exc
+    return None
 
 
 class Cursor:

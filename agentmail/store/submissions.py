@@ -300,12 +300,13 @@ async def _rows(tx: Tx, which: Any) -> list[Submission]:
 
 
 def _submission(values: Mapping[str, Any], recipients: Iterable[RecipientState]) -> Submission:
-    return Submission(**{name: values.get(name) for name in _FIELDS}, recipients=tuple(recipients))  # type: ignore[arg-type]
+    return Submission(**{name: values.get(name) for name in COLUMNS}, recipients=tuple(recipients))  # type: ignore[arg-type]
 
 
-_FIELDS = [f.name for f in fields(Submission) if f.name != "recipients"]
+COLUMNS = [f.name for f in fields(Submission) if f.name != "recipients"]
+"""What a row is read with, in order; `thread` is the message's."""
 _ROWS = (
-    select(*(MESSAGE.c.thread if name == "thread" else SUBMISSION.c[name] for name in _FIELDS))
+    select(*(MESSAGE.c.thread if name == "thread" else SUBMISSION.c[name] for name in COLUMNS))
     .outerjoin(MESSAGE, MESSAGE.c.id == S.message)
     .order_by(S.id)
 )

@@ -18,9 +18,11 @@ from agentmail.errors import (
     OutcomeUnknown,
     PermanentFailure,
     Refused,
+    StoreUnreachable,
     Unreachable,
 )
 from agentmail.policy import Policy
+from agentmail.smtp import Outcome, Submitter
 from agentmail.store.events import EVENT
 from agentmail.store.tables.outbox import SUBMISSION
 
@@ -498,6 +500,34 @@ async def test_the_kill_switch(bench: Bench) -> None:
     assert [] == bench.server.taken
     assert await bench.box.resume(by="Bo", every=True)
     assert {waiting.id, stopped.id} == {s.id for s in await bench.box.deliver_due()}
+
+
+async def test_the_kill_switch_stops_what_a_worker_holds_already(bench: Bench) -> None:
+    """Claimed, connected, and its body not begun: that is not yet sent, so it does not go."""
+
+    class Slow(Submitter):
+        async def submit(self, *given: Any, **how: Any) -> Outcome:
+            await bench.box.pause(by="Bo", reason="stop", every=True)
+            return await super().submit(*given, **how)
+
+    box = bench.outbox(submitter=Slow(bench.server.account()))
+    assert "queued" == (await box.submit(bench.mail())).state
+    assert [] == bench.server.taken
+    await bench.box.resume(by="Bo", every=True)
+    assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
+
+
+async def test_a_connection_that_the_database_closed_is_not_used_again(bench: Bench) -> None:
+    """Short writes go past SQLAlchemy, which would have noticed."""
+    if bench.store.db.sqlite:
+        return
+
+    async def end(connection: Any) -> None:
+        await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(StoreUnreachable):
+        await bench.store.db.shortly(lambda _: None, end)
+    assert "sent" == (await bench.box.submit(bench.mail())).state
 
 
 async def test_a_grant_is_for_that_address(bench: Bench) -> None:

@@ -247,6 +247,7 @@ class SyncInbox(Blocking[Inbox]):
     move = blocking(Inbox.move)
     archive = blocking(Inbox.archive)
     label = blocking(Inbox.label)
+    labels = blocking(Inbox.labels)
     look = blocking(Inbox.look)
     mail_to_self = blocking(Inbox.mail_to_self)
     outbox = blocking(Inbox.outbox)

@@ -80,6 +80,14 @@ class OnServer:
         await self.store.open()
         await self._sync.label(_id(message), add=add, remove=remove)
 
+    async def labels(self, message: Message | str) -> tuple[str, ...]:
+        """The labels that a message has on the server, as of the last poll: Gmail's, and keywords where there are none.
+
+        Asks the store, not the server. Gmail's own begin with a backslash: `\\Inbox`, `\\Important`.
+        """
+        await self.store.open()
+        return await self._sync.labels(_id(message))
+
     async def look(self) -> Look:
         """Log in on the IMAP server and see what it can do and which mailboxes it has. Raises ServerError."""
         await self.store.open()

@@ -45,6 +45,8 @@ class Link:
         """The mailbox that EXAMINE or SELECT opened last."""
         self.uidvalidity = 0
         """Of that mailbox; 0 when the server did not say."""
+        self.keeps: frozenset[bytes] | None = None
+        """The flags that last in that mailbox, lower case, `\\*` for any keyword; None when the server did not say."""
         self.tells_who_left = False
         """QRESYNC is on: `changes` says which messages left."""
         self._client: Client | None = None

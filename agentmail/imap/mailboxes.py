@@ -93,6 +93,8 @@ class Mailboxes(Link):
         self.selected = mailbox
         self.exists = first_number(answer.get("EXISTS"), bits=32)
         self.uidvalidity = first_number(answer.get("UIDVALIDITY"), bits=32) or 0
+        lasting = answer.get("PERMANENTFLAGS")
+        self.keeps = frozenset(lasting[0].strip(b"()").lower().split()) if lasting else None
         if writable and "READ-ONLY" in answer:
             raise MailboxError(f"IMAP {self.where}: {mailbox!r} is read-only for this account")
         return Snapshot(

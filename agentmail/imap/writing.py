@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from ..errors import BadInput
+from ..errors import BadInput, MailboxError
 from .link import Link
 from .opening import checked
 
@@ -30,6 +30,11 @@ class Writing(Link):
         client = self._ready()
         for flag in (*add, *remove):
             _keyword(flag)
+        for flag in add:
+            # Some servers say OK to a keyword and forget it (RFC 9051 7.1, PERMANENTFLAGS).
+            kept = self.keeps is None or flag.lower().encode() in self.keeps
+            if not kept and (flag.startswith("\\") or b"\\*" not in (self.keeps or ())):
+                raise MailboxError(f"IMAP {self.where}: {self.selected!r} does not keep the flag {flag!r}")
         if add and uids:
             await self._call(lambda: client.add_flags(list(uids), list(add), silent=True), "setting flags")
         if remove and uids:

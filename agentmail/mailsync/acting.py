@@ -53,10 +53,13 @@ class Acting(Server):
                 await connection.change_flags(uids, add=add, remove=remove)
 
     async def labels(self, message: str) -> tuple[str, ...]:
-        """The labels that a stored message has on Gmail, as of the last poll."""
+        """The labels that a stored message has on the server, as of the last poll: Gmail's, and keywords elsewhere."""
         stored = await self.store.message(message, account=self.account.key)
+        number = int(str(stored.id)[1:])
         async with self.store.reading() as tx:
-            return await connections.labels_of(tx, self.account.key, int(str(stored.id)[1:]))
+            on_gmail = await connections.labels_of(tx, self.account.key, number)
+            flags = await positions.flags_of(tx, self.account.key, number)
+        return on_gmail or tuple(sorted(flag for flag in flags if not flag.startswith("\\")))
 
     async def _where(self, message: str) -> dict[str, list[int]]:
         stored = await self.store.message(message, account=self.account.key)

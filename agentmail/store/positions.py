@@ -309,6 +309,12 @@ async def places_of(tx: Tx, account: str, message: int) -> list[tuple[str, int, 
     return [(box, validity, uid) for box, validity, uid in await tx.execute(query)]
 
 
+async def flags_of(tx: Tx, account: str, message: int) -> set[str]:
+    """The flags of a message, in all places where it ever lay."""
+    query = select(LOCATION.c.flags).where(LOCATION.c.account == account, LOCATION.c.message == message)
+    return {flag for (flags,) in await tx.execute(query) for flag in flags}
+
+
 async def copies(tx: Tx, account: str, mailbox: str, uidvalidity: int) -> dict[tuple[str, int], list[int]]:
     """Messages that lay in this mailbox under an old uidvalidity, by `(Message-ID, size)`."""
     query = (

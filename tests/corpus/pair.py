@@ -67,6 +67,8 @@ _KNOWN = re.compile(
     re.IGNORECASE,
 )
 
+_BASE64 = re.compile(rb"content-transfer-encoding:[ \t]*base64[ \t]*\Z", re.IGNORECASE)
+
 
 def tidied(raw: bytes) -> bytes:
     """With a header block that the stdlib reads to its end: nothing in front, no line that is none, no CR alone."""
@@ -86,6 +88,8 @@ def tidied(raw: bytes) -> bytes:
         elif _FIELD.match(line):
             name, _, value = line.partition(b":")
             kept.append(name.rstrip() + b":" + value)
+        elif line and b":" in line and any(map(_BASE64.match, kept)):
+            kept.append(b"X-None:")  # no part of the base64; what is folded below it belongs to it
         elif line and not any(map(_KNOWN.match, lines[number + 1 :])):
             return b"\r\n".join([*kept, b"", *lines[number:], b"", body])
     return b"\r\n".join([*kept, b"", body])

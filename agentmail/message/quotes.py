@@ -252,11 +252,15 @@ _ROLES = {label: role for role, words in reversed(LABELS.items()) for label in w
 
 
 def _header_block(lines: list[_Line], position: int) -> bool:
-    """Whether From, Sent, To and Subject stand here, at least three of them, in any of the languages."""
+    """Whether From, Sent, To and Subject stand here, at least three of them, in any of the languages.
+
+    Without a Subject one of them has to hold an address: people order journeys by From, To and Date.
+    """
     first = _role(lines[position].text)
     if first not in {"from", "sent", "subject", "to"}:
         return False
     found = {first}
+    addressed = _ADDRESS.search(lines[position].text[:_MAX_LINE]) is not None
     skipped = 0
     for line in lines[position + 1 : position + 14]:
         if line.quoted:
@@ -265,14 +269,15 @@ def _header_block(lines: list[_Line], position: int) -> bool:
         role = _role(text) if text else ""
         if role:
             found.add(role)
+            addressed = addressed or _ADDRESS.search(text[:_MAX_LINE]) is not None
             skipped = 0
         else:
             skipped += 1  # a blank line between them (Outlook for Mac), or a folded list of recipients
             if skipped > 2:
                 break
-        if len(found - {"cc"}) >= 3 and "from" in found:
+        if len(found - {"cc"}) >= 3 and "from" in found and ("subject" in found or addressed):
             return True
-    return len(found) >= 3 and "from" in found
+    return len(found) >= 3 and "from" in found and ("subject" in found or addressed)
 
 
 _DIVIDER = re.compile(r"^\s*(?:[*]*[-_=─—~#+*]{2,}[*]*|ᐧ)\s*$")

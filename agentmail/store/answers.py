@@ -14,7 +14,7 @@ from ..threads.placement import key_of
 from . import reading
 from .claims import work
 from .database import Tx, database_now
-from .gathering import chunks
+from .holders import chunks
 from .tables.threads import EVENT, MESSAGE
 
 MOVES = frozenset({"thread.merged", "thread.attached", "thread.detached"})

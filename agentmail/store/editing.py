@@ -6,13 +6,13 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, insert, select, update
 
 from ..errors import BadInput
 from .database import Tx
 from .events import append_event
 from .reading import resolve
-from .tables.threads import THREAD
+from .tables.threads import LABEL, THREAD
 
 _LONGEST = 200
 
@@ -40,8 +40,17 @@ async def set_labels(
     row = (await tx.execute(select(THREAD.c.labels).where(THREAD.c.id == thread))).one()
     labels = sorted((set(row.labels) | set(add)) - set(remove))
     await tx.execute(update(THREAD).where(THREAD.c.id == thread).values(labels=labels))
+    await write_labels(tx, thread, labels)
     await append_event(tx, "thread.labels", thread=thread, account=account, data={"labels": labels}, at=at)
     return tuple(labels)
+
+
+async def write_labels(tx: Tx, thread: int, labels: Collection[str]) -> None:
+    """Make a thread findable by its labels."""
+    await tx.execute(delete(LABEL).where(LABEL.c.thread == thread))
+    if labels:
+        rows = [{"folded": folded, "thread": thread} for folded in sorted({label.casefold() for label in labels})]
+        await tx.execute(insert(LABEL), rows)
 
 
 async def add_note(tx: Tx, id: str, text: str, *, agent: str = "", to: str = "", at: float) -> None:  # noqa: A002

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from sqlalchemy import select
@@ -10,9 +9,10 @@ from sqlalchemy import select
 from ..message.models import Message
 from ..threads.models import Confidence, Match, Rejected, Why
 from ..threads.placement import claimed_parent, key_of, mentioned, unknown
+from . import holders
 from .database import Tx
 from .reading import message_of, messages_of, number
-from .tables.threads import ALIAS, APART, IDENT, MESSAGE, THREAD
+from .tables.threads import ALIAS, APART, MESSAGE, THREAD
 
 
 async def explain(tx: Tx, id: str) -> Why:  # noqa: A002
@@ -56,7 +56,7 @@ async def _matches(tx: Tx, message: Message, row: Any) -> list[Match]:
     if message.bounce is not None and message.bounce.message_id:
         keys.setdefault(key_of(message.bounce.message_id), "bounce report")
     owners = await _owners(tx, row, list(keys))
-    holders = await _holding_threads(tx, row.account, list(keys))
+    held = await _holding_threads(tx, row.account, list(keys))
     matches = []
     for key, header in keys.items():
         role = "own" if header == "Message-ID" else roles.get(key, "weak")
@@ -66,7 +66,7 @@ async def _matches(tx: Tx, message: Message, row: Any) -> list[Match]:
                     Match(message_id=key, header=header, role=role, message=f"m{owner}", thread=f"t{thread}")
                 )
         ghost = not owners.get(key)
-        if ghost and any(t == row.cluster for t in holders.get(key, ())) and await _shared(tx, row, key):
+        if ghost and any(t == row.cluster for t in held.get(key, ())) and await _shared(tx, row, key):
             matches.append(Match(message_id=key, header=header, role=role, thread=f"t{row.thread}"))
     return matches
 
@@ -88,8 +88,7 @@ async def _owners(tx: Tx, row: Any, keys: list[str]) -> dict[str, list[tuple[int
 
 
 async def _holding_threads(tx: Tx, account: str, keys: list[str]) -> dict[str, set[int]]:
-    query = select(IDENT.c.key, IDENT.c.holders).where(IDENT.c.account == account, IDENT.c.key.in_(keys))
-    held = {key: {hold[0] for hold in json.loads(holders)} for key, holders in await tx.execute(query)}
+    held = {key: {hold.thread for hold in found} for key, found in (await holders.read(tx, account, keys)).items()}
     threads = {t for some in held.values() for t in some}
     merged = select(THREAD.c.id, THREAD.c.merged_into).where(
         THREAD.c.id.in_(sorted(threads)), THREAD.c.merged_into.is_not(None)

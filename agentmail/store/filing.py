@@ -11,22 +11,23 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import bindparam, case, delete, func, or_, select, text, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Update, bindparam, case, delete, func, or_, select, text, update
 
 from ..threads.fallback import SHORTEST_KEY
 from ..threads.models import Filed, Match, Rejected, Why
 from ..threads.placement import Hold, Link, claimed_parent, unknown
+from . import holders
 from .bulk import Insert
+from .direct import Statement
 from .events import append_events
-from .gathering import Gathering, chunks
+from .gathering import Gathering
+from .holders import chunks
 from .merging import absorb
 from .search import index
 from .subjects import SubjectRule
 from .tables.threads import (
     APART,
     ATTACHMENT,
-    IDENT,
     LOCATION,
     MESSAGE,
     PERSON,
@@ -46,8 +47,34 @@ _MESSAGES = Insert(MESSAGE)
 _RAWS = Insert(RAW)
 _ATTACHMENTS = Insert(ATTACHMENT, [c for c in ATTACHMENT.c if c.name != "id"])
 _PEOPLE = Insert(PERSON, after="ON CONFLICT DO NOTHING")
-_HOLDERS = Insert(IDENT, after="ON CONFLICT (account, key) DO UPDATE SET holders = excluded.holders")
 _APART = Insert(APART, [c for c in APART.c if c.name != "id"])
+
+
+def _grown(postgres: bool) -> Update:
+    """A thread with more messages; it is called what its oldest is called."""
+    T, lower = THREAD.c, func.least if postgres else func.min  # noqa: N806
+    first = bindparam("first", type_=T.first_at.type)
+    about = bindparam("about", type_=T.subject.type)
+    return _bumped(postgres).values(
+        messages=T.messages + bindparam("more", type_=T.messages.type), first_at=lower(T.first_at, first),
+        subject=case((T.first_at > first, about), else_=T.subject),
+    )  # fmt: skip
+
+
+def _bumped(postgres: bool) -> Update:
+    newest = (func.greatest if postgres else func.max)(THREAD.c.last_at, bindparam("last", type_=THREAD.c.last_at.type))
+    return update(THREAD).where(THREAD.c.id == bindparam("which")).values(last_at=newest)
+
+
+_GROWN, _BUMPED = Statement(_grown), Statement(_bumped)
+_LOCATIONS = Insert(LOCATION, after="ON CONFLICT DO NOTHING")
+_NUMBERS = Statement(
+    lambda postgres: text(
+        "SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)" if postgres
+        # Under BEGIN IMMEDIATE nobody else counts; the insert that follows moves sqlite_sequence on.
+        else "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = :name), 0)"
+    )
+)  # fmt: skip
 
 
 class Filing(Gathering):
@@ -230,11 +257,8 @@ class Filing(Gathering):
         if not count:
             return []
         if self.postgres:
-            query = text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :count)")
-            return [n for (n,) in await self.tx.execute(query, {"table": table, "count": count})]
-        # Under BEGIN IMMEDIATE nobody else counts; the insert that follows moves sqlite_sequence on.
-        query = text("SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = :table), 0)")
-        last = (await self.tx.execute(query, {"table": table})).scalar_one()
+            return [n for (n,) in (await _NUMBERS.run(self.tx, name=table, count=count)).rows]
+        last = (await _NUMBERS.run(self.tx, name=table)).value
         return list(range(last + 1, last + 1 + count))
 
     async def _insert_threads(self, by_cluster: dict[int, list[dict[str, Any]]], new: set[int]) -> None:
@@ -260,21 +284,8 @@ class Filing(Gathering):
             })  # fmt: skip
             if thread in self.attached:
                 bumped.append({"which": self.attached[thread], "last": last})
-        T, lower = THREAD.c, func.least if self.postgres else func.min  # noqa: N806
-        first: Any = bindparam("first")
-        last_: Any = bindparam("last")
-        newest = (func.greatest if self.postgres else func.max)(T.last_at, last_)
-        here = update(THREAD).where(T.id == bindparam("which"))
-        if rows:
-            await self.tx.execute(
-                here.values(
-                    messages=T.messages + bindparam("more"), last_at=newest, first_at=lower(T.first_at, first),
-                    subject=case((T.first_at > first, bindparam("about")), else_=T.subject),
-                ),
-                rows,
-            )  # fmt: skip
-        if bumped:
-            await self.tx.execute(here.values(last_at=newest), bumped)
+        await _GROWN.many(self.tx, rows)
+        await _BUMPED.many(self.tx, bumped)
 
     async def _merge(self) -> None:
         """Carry out the joins of threads that exist. Old ids stay as signposts."""
@@ -331,12 +342,9 @@ class Filing(Gathering):
         await _PEOPLE.rows(self.tx, [(t, a, n) for (t, a), n in sorted(people.items())])
 
     async def _write_holders(self, changed: Collection[str], thread_ids: dict[int, int]) -> None:
-        rows = []
-        for key in sorted(changed):
-            holds = self._collapsed(key, thread_ids)
-            if holds != self.stored.get(key):
-                rows.append((self.account, key, json.dumps(sorted(holds))))
-        await _HOLDERS.rows(self.tx, rows)
+        now = {key: self._collapsed(key, thread_ids) for key in sorted(changed)}
+        changes = {key: holds for key, holds in now.items() if holds != self.stored.get(key)}
+        await holders.write(self.tx, self.account, self.stored, changes)
 
     def _collapsed(self, key: str, thread_ids: dict[int, int]) -> frozenset[Hold]:
         """The holders of an id as they shall be stored."""
@@ -402,12 +410,9 @@ class Filing(Gathering):
 
     async def _locate(self, messages: Sequence[tuple[int, int]]) -> None:
         """Remember where each arrival lies."""
-        rows = [
+        await _LOCATIONS.dicts(self.tx, [
             {"account": self.account, "mailbox": at.mailbox, "uidvalidity": at.uidvalidity, "uid": at.uid,
-             "message": message, "flags": list(self.batch[i].arrival.flags)}
+             "message": message, "flags": json.dumps(self.batch[i].arrival.flags)}
             for i, message in messages
             if (at := self.batch[i].arrival.location) is not None
-        ]  # fmt: skip
-        if rows:
-            dialect = postgresql if self.postgres else sqlite
-            await self.tx.execute(dialect.insert(LOCATION).on_conflict_do_nothing(), rows)
+        ])  # fmt: skip

@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Collection, Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, any_, cast, func, or_, select, text
-from sqlalchemy import column as column_
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, text
 
-from ..threads.placement import Board, Hold, Link, atoms_of
+from ..threads.placement import Board, Link, atoms_of
+from . import holders
 from .arrivals import Prepared
 from .database import Tx
+from .direct import Statement, among, listed
+from .holders import chunks
 from .subjects import Span
-from .tables.threads import APART, IDENT, LOCATION, MESSAGE, PERSON, THREAD
+from .tables.threads import APART, LOCATION, MESSAGE, PERSON, THREAD
 
-T = TypeVar("T")
+_NEWS = 10_000
+"""Atoms in one statement."""
+_FEW_ASKED = 64
+"""Atoms that are looked up one by one in each thread; of more, the rows of the threads are read."""
 
-_CHUNK = 2_000
-"""Values in one IN list; both databases allow more than 30,000."""
+
+def _locked(query: Select[Any], column: ColumnElement[Any], *, postgres: bool) -> Select[Any]:
+    """Rows that stay as they are until the commit, locked in one order. SQLite's BEGIN IMMEDIATE locks everything."""
+    return query.order_by(column).with_for_update() if postgres else query
+
+
+_LEADING = Statement(
+    lambda postgres: _locked(
+        select(THREAD.c.id, THREAD.c.merged_into, THREAD.c.attached_to).where(
+            among(THREAD.c.id, "ids", postgres=postgres)
+        ),
+        THREAD.c.id, postgres=postgres,
+    )
+)  # fmt: skip
+_KNOWN = Statement(
+    lambda postgres: select(PERSON.c.thread, PERSON.c.atom).where(
+        among(PERSON.c.thread, "threads", postgres=postgres), among(PERSON.c.atom, "atoms", postgres=postgres)
+    )
+)
+_EVERYBODY = Statement(
+    lambda postgres: select(PERSON.c.thread, PERSON.c.atom).where(
+        among(PERSON.c.thread, "threads", postgres=postgres)
+    )
+)
+
+
+def _same(column: ColumnElement[str]) -> Statement:
+    return Statement(
+        lambda postgres: select(column, MESSAGE.c.id, MESSAGE.c.thread).where(
+            MESSAGE.c.account == bindparam("account"), among(column, "keys", postgres=postgres)
+        )
+    )
+
+
+_SAME = {"content": _same(MESSAGE.c.content_key), "own": _same(MESSAGE.c.own_key)}
+_PLACED = Statement(
+    lambda postgres: select(LOCATION.c.uid, MESSAGE.c.id, MESSAGE.c.cluster)
+    .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
+    .where(
+        LOCATION.c.account == bindparam("account"), LOCATION.c.mailbox == bindparam("mailbox"),
+        LOCATION.c.uidvalidity == bindparam("uidvalidity"), among(LOCATION.c.uid, "uids", postgres=postgres),
+    )
+)  # fmt: skip
 
 
 class Gathering:
@@ -38,7 +82,7 @@ class Gathering:
         self.now = now
         self.postgres = tx.dialect.name == "postgresql"
         self.board = Board(own=frozenset(atom for address in own for atom in atoms_of(address)))
-        self.stored: dict[str, frozenset[Hold]] = {}
+        self.stored = holders.Held()
         """Id key -> its holders as they stand in the database."""
         self.known: dict[int, set[str]] = {}
         """Thread -> the atoms of interest that its rows have."""
@@ -66,28 +110,15 @@ class Gathering:
                 ),
                 {"account": self.account, "keys": wanted},
             )
-        found: dict[str, list[Hold]] = {}
-        for some in chunks(wanted):
-            query = select(IDENT.c.key, IDENT.c.holders).where(
-                IDENT.c.account == self.account, self._among(IDENT.c.key, some)
-            )
-            if self.postgres:
-                query = query.order_by(IDENT.c.key).with_for_update()
-            for key, holders in await self.tx.execute(query):
-                found[key] = [Hold(*h) for h in json.loads(holders)]
+        found = await holders.read(self.tx, self.account, wanted, lock=True)
         threads = {hold.thread for holds in found.values() for hold in holds}
         await self._lock_threads(threads)
+        self.stored.in_rows |= found.in_rows
         for key in wanted:
-            self.stored[key] = frozenset(found.get(key, ()))
-            for hold in found.get(key, ()):
+            self.stored[key] = held = found.get(key, frozenset())
+            for hold in held:
                 self.board.hold(key, hold)
         await self._load_people()
-
-    def _among(self, column: ColumnElement[str], values: Sequence[str]) -> ColumnElement[bool]:
-        """`column IN (values)` as one parameter: a statement that stays the same is prepared once."""
-        if self.postgres:
-            return column == any_(cast(list(values), ARRAY(Text)))
-        return column.in_(select(column_("value")).select_from(func.json_each(json.dumps(values))))
 
     async def _lock_threads(self, threads: Collection[int]) -> None:
         """Lock the rows that these threads lead to, and learn where that is."""
@@ -95,10 +126,7 @@ class Gathering:
         while waiting:
             further: set[int] = set()
             for some in chunks(sorted(waiting)):
-                query = select(THREAD.c.id, THREAD.c.merged_into, THREAD.c.attached_to).where(THREAD.c.id.in_(some))
-                if self.postgres:
-                    query = query.order_by(THREAD.c.id).with_for_update()
-                for thread, winner, attached_to in await self.tx.execute(query):
+                for thread, winner, attached_to in (await _LEADING.run(self.tx, ids=listed(self.tx, some))).rows:
                     self.known.setdefault(thread, set())
                     if attached_to is not None:
                         self.attached[thread] = attached_to
@@ -116,18 +144,20 @@ class Gathering:
         asked: set[str] = set()
         for p in self.batch:
             asked.update(p.facts.people)
-        for holders in self.board.holders.values():
-            for hold in holders:
+        for holds in self.board.holders.values():
+            for hold in holds:
                 asked.update(name for a in hold.voucher[1:].split("\n") if a for name in (a, f"~{a}"))
         threads = sorted(
             set(self.known) - self.redirected
         )  # also those that this batch joins: their rows are still there
         for some in chunks(threads):
-            for atoms in chunks(sorted(asked)):
-                query = select(PERSON.c.thread, PERSON.c.atom).where(
-                    PERSON.c.thread.in_(some), PERSON.c.atom.in_(atoms)
-                )
-                for thread, atom in await self.tx.execute(query):
+            values = listed(self.tx, some)
+            if len(asked) <= _FEW_ASKED:  # each in each: of a crowd at one id that is their number squared
+                people = await _KNOWN.run(self.tx, threads=values, atoms=listed(self.tx, sorted(asked)))
+            else:
+                people = await _EVERYBODY.run(self.tx, threads=values)
+            for thread, atom in people.rows:
+                if atom in asked:
                     self.known[thread].add(atom)
                     self.board.know(thread, (atom,))
 
@@ -136,12 +166,10 @@ class Gathering:
         by_key: dict[tuple[str, str], tuple[int, int]] = {}
         contents = sorted({p.row["content_key"] for p in self.batch})
         owns = sorted({p.row["own_key"] for p in self.batch if p.row["own_key"]})
-        for column, name, values in ((MESSAGE.c.content_key, "content", contents), (MESSAGE.c.own_key, "own", owns)):
+        for name, values in (("content", contents), ("own", owns)):
             for some in chunks(values):
-                query = select(column, MESSAGE.c.id, MESSAGE.c.thread).where(
-                    MESSAGE.c.account == self.account, self._among(column, some)
-                )
-                for value, message, thread in await self.tx.execute(query):
+                found = await _SAME[name].run(self.tx, account=self.account, keys=listed(self.tx, some))
+                for value, message, thread in found.rows:
                     by_key[name, value] = (message, thread)
         places = await self._known_places()
         return [
@@ -159,15 +187,10 @@ class Gathering:
         known: dict[int, tuple[int, int]] = {}
         for (mailbox, uidvalidity), uids in places.items():
             for some in chunks(sorted(uids)):
-                query = (
-                    select(LOCATION.c.uid, MESSAGE.c.id, MESSAGE.c.cluster)
-                    .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
-                    .where(
-                        LOCATION.c.account == self.account, LOCATION.c.mailbox == mailbox,
-                        LOCATION.c.uidvalidity == uidvalidity, LOCATION.c.uid.in_(some),
-                    )
-                )  # fmt: skip
-                for uid, message, thread in await self.tx.execute(query):
+                found = await _PLACED.run(
+                    self.tx, account=self.account, mailbox=mailbox, uidvalidity=uidvalidity, uids=listed(self.tx, some)
+                )
+                for uid, message, thread in found.rows:
                     known[uids[uid]] = (message, thread)
         return known
 
@@ -209,7 +232,7 @@ class Gathering:
                 or_(
                     APART.c.target.in_(joined), APART.c.claimant.in_(joined),
                     and_(
-                        APART.c.atom.in_(news[:_CHUNK * 5]),
+                        APART.c.atom.in_(news[:_NEWS]),
                         or_(
                             APART.c.target.in_(sorted(learnt)),
                             and_(APART.c.target == APART.c.claimant, APART.c.key.in_(beside)),
@@ -234,8 +257,3 @@ class Gathering:
             t: w for t in sorted(self.known) if (w := self.board.root(t)) != t and t not in self.redirected
         }  # fmt: skip
 
-
-def chunks(values: Sequence[T]) -> Iterable[Sequence[T]]:
-    """Pieces of a list that fit into one statement."""
-    for start in range(0, len(values), _CHUNK):
-        yield values[start : start + _CHUNK]

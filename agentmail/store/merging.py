@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, literal, or_, select, update
+from sqlalchemy import delete, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .database import Tx
+from .editing import write_labels
 from .events import append_events
 from .subjects import attach
-from .tables.threads import APART, MESSAGE, PERSON, THREAD
+from .tables.threads import APART, LABEL, MESSAGE, PERSON, THREAD
 
 
 async def absorb(tx: Tx, account: str, winner: int, absorbed: Sequence[int], *, now: float) -> None:
@@ -48,6 +49,8 @@ async def absorb(tx: Tx, account: str, winner: int, absorbed: Sequence[int], *, 
             status="open" if any(r.status == "open" for r in everyone) else rows[winner].status,
         )
     )  # fmt: skip
+    await tx.execute(delete(LABEL).where(LABEL.c.thread.in_(absorbed)))
+    await write_labels(tx, winner, labels)
     for row in everyone:
         if row.attached_to is not None:
             await attach(tx, row.id, None, was=row.attached_to)

@@ -6,7 +6,6 @@ find their thread; nothing else of it stays. The mail server is not touched: del
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..errors import BadInput, Conflict
 from ..message.models import Message, Value
 from ..message.parse import parse
 from ..threads.placement import EVERYWHERE, Facts, Hold, facts_of
+from . import holders
 from .database import Database, Tx
 from .events import append_event
 from .queries import message_at
@@ -200,21 +200,18 @@ class _Cluster:
             for key, (role, _) in facts.holds.items():
                 dropped[key] = "weak" if role == "weak" and dropped.get(key) != "firm" else "firm"
         names = {self.cluster, *await _ids(self.tx, select(THREAD.c.id).where(THREAD.c.merged_into == self.cluster))}
-        for some in _chunks(sorted(dropped)):
-            query = select(IDENT.c.key, IDENT.c.holders).where(IDENT.c.account == self.account, IDENT.c.key.in_(some))
-            if self.tx.dialect.name == "postgresql":
-                query = query.order_by(IDENT.c.key).with_for_update()
-            for key, holders in (await self.tx.execute(query)).all():
-                holds = {Hold(*h) for h in json.loads(holders) if h[0] not in names}
-                if key in kept:
-                    holds |= {Hold(self.cluster, *h) for h in kept[key]}
-                elif ghosts:
-                    holds.add(Hold(self.cluster, dropped[key], _GHOST if self.account else EVERYWHERE))
-                where = (IDENT.c.account == self.account, IDENT.c.key == key)
-                if holds:
-                    await self.tx.execute(update(IDENT).where(*where).values(holders=json.dumps(sorted(holds))))
-                else:
-                    await self.tx.execute(delete(IDENT).where(*where))
+        stored = await holders.read(self.tx, self.account, dropped, lock=True)
+        after: dict[str, set[Hold]] = {}
+        for key, was in stored.items():
+            holds = {hold for hold in was if hold.thread not in names}
+            if key in kept:
+                holds |= {Hold(self.cluster, *h) for h in kept[key]}
+            elif ghosts:
+                holds.add(Hold(self.cluster, dropped[key], _GHOST if self.account else EVERYWHERE))
+            after[key] = holds
+        await holders.write(self.tx, self.account, stored, after)
+        for some in _chunks(sorted(key for key, holds in after.items() if not holds)):
+            await self.tx.execute(delete(IDENT).where(IDENT.c.account == self.account, IDENT.c.key.in_(some)))
 
     async def _delete_messages(self, gone: Sequence[Any], messages: dict[int, Message]) -> int:
         await unindex(self.tx, ((self.account, r.id, r.at, index_text(messages[r.id])) for r in gone))

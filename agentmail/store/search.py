@@ -18,11 +18,11 @@ from sqlalchemy import select, text
 from ..errors import BadInput, NotFound
 from ..message.models import Address, Value
 from ..threads.tree import moment
-from . import queries
+from . import direct, queries
 from .database import Tx
 from .queries import Query, message_at, parse_query, place
 from .reading import number
-from .tables.threads import MESSAGE
+from .tables.threads import LABEL, MESSAGE
 from .words import IndexText, normalised, tsvector
 
 _SNIPPET = 160
@@ -66,8 +66,7 @@ async def index(tx: Tx, account: str, rows: Iterable[tuple[int, float, IndexText
     else:
         # In the order of the row numbers: FTS5 writes out a segment each time one is lower than the one before.
         values = sorted(tuple(_fts_row(account, *row).values()) for row in rows)
-    if values:
-        await tx.exec_driver_sql(_INSERT_POSTGRES if tx.dialect.name == "postgresql" else _INSERT_SQLITE, values)
+    await direct.rows(tx, _INSERT_POSTGRES if tx.dialect.name == "postgresql" else _INSERT_SQLITE, values)
 
 
 async def unindex(tx: Tx, rows: Iterable[tuple[str, int, float, IndexText]]) -> None:
@@ -97,10 +96,10 @@ async def find(tx: Tx, q: str, *, limit: int, after: str | None, account: str | 
     if after is not None:
         high = min(high, await _place_of(tx, after))
     postgres = tx.dialect.name == "postgresql"
-    sql, values = (_postgres if postgres else _sqlite)(query, account)
+    sql, values = (_postgres if postgres else _sqlite)(query, account, await _labelled_places(tx, query))
     for i, (label, negative) in enumerate(query.labels):
         sql += _labelled(f"label{i}", negative=negative, postgres=postgres)
-        values[f"label{i}"], values[f"label{i}folded"] = label, label.casefold()
+        values[f"label{i}"] = label.casefold()
     key = "place" if postgres else "rowid"
     sql += f" AND s.{key} >= :low AND s.{key} < :high ORDER BY s.{key} DESC LIMIT :limit"
     found = await tx.execute(text(sql), {**values, "low": low, "high": high, "limit": limit})
@@ -108,13 +107,44 @@ async def find(tx: Tx, q: str, *, limit: int, after: str | None, account: str | 
     return await _hits(tx, ids, query)
 
 
-def _sqlite(query: Query, account: str | None) -> tuple[str, dict[str, Any]]:
+_FEW = 500
+"""Messages under a label: so few are looked up one by one, instead of looking at the labels of every hit."""
+
+
+async def _labelled_places(tx: Tx, query: Query) -> list[int] | None:
+    """The places of all messages under the rarest label that is asked for; None when that is no rare one."""
+    rarest: list[int] | None = None
+    for label, negative in query.labels:
+        if not negative:
+            under = (
+                select(MESSAGE.c.id, MESSAGE.c.at)
+                .join(LABEL, LABEL.c.thread == MESSAGE.c.thread)
+                .where(LABEL.c.folded == label.casefold())
+                .limit(_FEW + 1)
+            )
+            places = [place(at, id_) for id_, at in await tx.execute(under)]
+            if len(places) <= _FEW and (rarest is None or len(places) < len(rarest)):
+                rarest = places
+    return rarest
+
+
+def _sqlite(query: Query, account: str | None, places: Sequence[int] | None) -> tuple[str, dict[str, Any]]:
     marks = () if account is None else (account_mark(account),)
-    return "SELECT s.rowid FROM search AS s WHERE s.search MATCH :match", {"match": queries.fts5(query, *marks)}
+    values: dict[str, Any] = {"match": queries.fts5(query, *marks)}
+    if places is None:
+        return "SELECT s.rowid FROM search AS s WHERE s.search MATCH :match", values
+    values["places"] = json.dumps(places)
+    # CROSS: the places first, and each of them looked up in the index; else it goes through every hit.
+    few = "SELECT s.rowid FROM json_each(:places) AS p CROSS JOIN search AS s ON s.rowid = p.value"
+    return f"{few} WHERE s.search MATCH :match", values
 
 
-def _postgres(query: Query, account: str | None) -> tuple[str, dict[str, Any]]:
-    sql, values = "SELECT s.place FROM search AS s WHERE TRUE", {}
+def _postgres(query: Query, account: str | None, places: Sequence[int] | None) -> tuple[str, dict[str, Any]]:
+    sql = "SELECT s.place FROM search AS s WHERE TRUE"
+    values: dict[str, Any] = {}
+    if places is not None:
+        sql += " AND s.place = ANY(CAST(:places AS bigint[]))"
+        values["places"] = list(places)
     if account is not None:
         sql += " AND s.account = :account"
         values["account"] = account
@@ -126,10 +156,9 @@ def _postgres(query: Query, account: str | None) -> tuple[str, dict[str, Any]]:
 
 def _labelled(name: str, *, negative: bool, postgres: bool) -> str:
     here = "s.message" if postgres else f"(s.rowid & {2**29 - 1})"
-    each = "json_array_elements_text(t.labels) AS l(value)" if postgres else "json_each(t.labels) AS l"
     return (  # every part of it is ours; the label is a parameter
-        f" AND {'NOT ' if negative else ''}EXISTS (SELECT 1 FROM message AS m JOIN thread AS t ON t.id = m.thread, "  # noqa: S608
-        f"{each} WHERE m.id = {here} AND (l.value = :{name} OR lower(l.value) = :{name}folded))"
+        f" AND {'NOT ' if negative else ''}EXISTS (SELECT 1 FROM message AS m JOIN label AS l ON l.thread = m.thread "  # noqa: S608
+        f"WHERE m.id = {here} AND l.folded = :{name})"
     )
 
 

@@ -8,20 +8,33 @@ mean. On PostgreSQL an advisory lock for each subject makes sure that two such c
 from __future__ import annotations
 
 import heapq
-import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select, text, tuple_, update
+from sqlalchemy import and_, bindparam, func, or_, select, text, tuple_, update
 
 from ..message.models import Message
 from ..threads.fallback import WINDOW, mentioned_keys, shares_people
+from . import holders
 from .database import Tx
+from .direct import Statement, among, listed
 from .events import append_events
-from .tables.threads import IDENT, MESSAGE, THREAD
+from .tables.threads import MESSAGE, THREAD
 
 _LOOKED_AT = 200
 """Messages of the candidate thread whose people are compared; the newest."""
+
+_ANSWERS = Statement(
+    lambda postgres: select(MESSAGE.c.cluster, MESSAGE.c.subject_key, MESSAGE.c.at).where(
+        MESSAGE.c.account == bindparam("account"), among(MESSAGE.c.subject_key, "keys", postgres=postgres),
+        MESSAGE.c.headless,
+    )
+)  # fmt: skip
+_HEADLESS = Statement(
+    lambda postgres: select(MESSAGE.c.cluster)
+    .where(among(MESSAGE.c.cluster, "clusters", postgres=postgres), MESSAGE.c.headless)
+    .distinct()
+)
 
 Span = tuple[float, float]
 """The oldest and the newest time of what changed."""
@@ -47,8 +60,8 @@ class SubjectRule:
         await self._queue_subjects(spans)
         if clusters:
             for some in _chunks(sorted(clusters)):
-                query = select(MESSAGE.c.cluster).where(MESSAGE.c.cluster.in_(some), MESSAGE.c.headless).distinct()
-                await self._queue([c for (c,) in await self.tx.execute(query)])
+                headless = await _HEADLESS.run(self.tx, clusters=listed(self.tx, some))
+                await self._queue([c for (c,) in headless.rows])
         while self._waiting:
             *_, cluster = heapq.heappop(self._waiting)
             self._queued.discard(cluster)
@@ -67,12 +80,10 @@ class SubjectRule:
 
     async def _queue_subjects(self, spans: Mapping[str, Span]) -> None:
         for some in _chunks(sorted(spans)):
-            query = select(MESSAGE.c.cluster, MESSAGE.c.subject_key, MESSAGE.c.at).where(
-                MESSAGE.c.account == self.account, MESSAGE.c.subject_key.in_(some), MESSAGE.c.headless
-            )
+            answers = await _ANSWERS.run(self.tx, account=self.account, keys=listed(self.tx, some))
             found = {
                 cluster
-                for cluster, key, at in await self.tx.execute(query)
+                for cluster, key, at in answers.rows
                 if spans[key][0] <= at <= spans[key][1] + WINDOW
             }
             await self._queue(found)
@@ -151,8 +162,8 @@ class SubjectRule:
     async def _any_owned(self, keys: Collection[str]) -> bool:
         if not keys:
             return False
-        query = select(IDENT.c.holders).where(IDENT.c.account == self.account, IDENT.c.key.in_(keys))
-        return any(role == "own" for (h,) in await self.tx.execute(query) for _, role, _ in json.loads(h))
+        found = await holders.read(self.tx, self.account, keys)
+        return any(hold.role == "own" for holds in found.values() for hold in holds)
 
 
 async def attach(tx: Tx, cluster: int, target: int | None, *, was: int | None) -> None:

@@ -63,6 +63,7 @@ class ThreadRow(SQLModel, table=True):
         Index("thread_page", "last_at", "id", sqlite_where=_SHOWN, postgresql_where=_SHOWN),
         Index("thread_page_account", "account", "last_at", "id", sqlite_where=_SHOWN, postgresql_where=_SHOWN),
         Index("thread_page_status", "account", "status", "last_at", "id", sqlite_where=_SHOWN, postgresql_where=_SHOWN),
+        Index("thread_page_of_status", "status", "last_at", "id", sqlite_where=_SHOWN, postgresql_where=_SHOWN),
         Index("thread_merged", "merged_into",
               sqlite_where=text("merged_into IS NOT NULL"), postgresql_where=text("merged_into IS NOT NULL")),
         Index("thread_attached", "attached_to",
@@ -188,7 +189,36 @@ class IdentRow(SQLModel, table=True):
     account: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
     holders: str = _text()
-    """JSON: `[[thread, role, voucher], …]`; the words are those of `threads.placement.Hold`."""
+    """JSON: `[[thread, role, voucher], …]`; the words are those of `threads.placement.Hold`. Empty when there are so
+    many that they are rows of their own (`store.holders`)."""
+
+
+class HolderRow(SQLModel, table=True):
+    """One of the many holders of an id."""
+
+    __tablename__: ClassVar[str] = "holder"
+    __table_args__ = (
+        Index("holder_key", "account", "key", "thread"), Index("holder_thread", "thread"),
+        {"sqlite_autoincrement": True},
+    )  # fmt: skip
+
+    id: int | None = _key()
+    account: str = _text()
+    key: str = _text()
+    thread: int = _to("thread")
+    role: str = _text()
+    voucher: str = _text()
+
+
+class LabelRow(SQLModel, table=True):
+    """A label of a thread, to find the threads by it. `thread.labels` is what is shown."""
+
+    __tablename__: ClassVar[str] = "label"
+    __table_args__ = (Index("label_thread", "thread"),)
+
+    folded: str = Field(sa_column=Column(Text, primary_key=True))
+    """Without regard to case."""
+    thread: int = _to("thread", primary_key=True)
 
 
 class AliasRow(SQLModel, table=True):
@@ -290,6 +320,8 @@ RAW = core(RawRow)
 ATTACHMENT = core(AttachmentRow)
 LOCATION = core(LocationRow)
 IDENT = core(IdentRow)
+HOLDER = core(HolderRow)
+LABEL = core(LabelRow)
 ALIAS = core(AliasRow)
 PERSON = core(PersonRow)
 APART = core(ApartRow)

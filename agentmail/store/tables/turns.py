@@ -14,6 +14,8 @@ from .threads import BIG
 
 ACTIVE = text("state <> 'idle'")
 """What the index `work_due` holds. A query says it in these words, or the index is not used."""
+STUCK = text("state = 'stuck'")
+"""What the index `work_stuck` holds. A query says it in these words."""
 NEVER = 1e12
 """`next_at` of a thread that is stuck."""
 
@@ -26,7 +28,12 @@ class WorkRow(SQLModel, table=True):
 
     __tablename__: ClassVar[str] = "work"
     # Most threads are idle, and cost a claim nothing.
-    __table_args__ = (Index("work_due", "account", "agent", "next_at", sqlite_where=ACTIVE, postgresql_where=ACTIVE),)
+    __table_args__ = (
+        Index("work_due", "account", "agent", "next_at", sqlite_where=ACTIVE, postgresql_where=ACTIVE),
+        # What waits for somebody, or for nobody any more, in all accounts.
+        Index("work_agent", "agent", sqlite_where=ACTIVE, postgresql_where=ACTIVE),
+        Index("work_stuck", "thread", sqlite_where=STUCK, postgresql_where=STUCK),
+    )
 
     thread: int = Field(
         sa_column=Column(BIG, ForeignKey("thread.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)

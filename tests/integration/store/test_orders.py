@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from agentmail.store import ThreadStore, filing
-from agentmail.store.tables.threads import APART
+from agentmail.store import ThreadStore, filing, holders
+from agentmail.store.tables.threads import APART, HOLDER, IDENT
 
 from ...unit.threads.worlds import US, World, message, world
 from .orders import Outcome, file_world, outcome
@@ -41,6 +41,7 @@ async def test_any_order_in_a_crowd(store: ThreadStore, monkeypatch: pytest.Monk
     outcomes = []
     for n, crowd in enumerate((1_000, 0, 0, 2)):
         monkeypatch.setattr(filing, "CROWD", crowd)
+        monkeypatch.setattr(holders, "MANY", crowd)
         account = f"crowd{n}@our.example"
         await store.register(account, [US])
         await file_world(store, made, random.Random(n) if n else None, account=account)
@@ -51,14 +52,19 @@ async def test_any_order_in_a_crowd(store: ThreadStore, monkeypatch: pytest.Monk
 async def test_strangers_at_one_id_cost_rows_in_proportion(store: ThreadStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of many strangers names the same id that nobody has seen: once they were all written down in pairs."""
     monkeypatch.setattr(filing, "CROWD", 4)
+    monkeypatch.setattr(holders, "MANY", 4)
     await store.register(US)
-    rows = []
+    rows, lists = [], []
     for n in range(24):
         stranger = message(f"s{n}", f"eve{n}@evil{n}.example", answers=["ghost"], day=n / 100)
         assert (await store.file(stranger, account=US)).new
         async with store.reading() as tx:
-            rows.append((await tx.execute(select(func.count()).select_from(APART))).scalar_one())
+            rows.append(sum([
+                (await tx.execute(select(func.count()).select_from(table))).scalar_one() for table in (APART, HOLDER)
+            ]))  # fmt: skip
+            lists.append((await tx.execute(select(func.max(func.length(IDENT.c.holders))))).scalar_one())
     assert rows[23] - rows[15] == rows[15] - rows[7] < 8 * 8
+    assert max(lists[4:]) <= max(lists[:4])  # no list grows with each of them, to be written anew for the next
     assert len(await store.threads(account=US, limit=100)) == 24
     # Two of them write to each other: these belong together, and nobody else does.
     await store.file(message("to", "eve3@evil3.example", ["eve20@evil20.example"], answers=["s3"], day=2), account=US)

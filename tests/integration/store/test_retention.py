@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from agentmail.errors import BadInput, Conflict, NotFound
 from agentmail.message.models import Message
 from agentmail.message.parse import parse
-from agentmail.store import Arrival, Filed, ThreadStore
+from agentmail.store import Arrival, Filed, ThreadStore, holders
 from agentmail.store.tables import metadata
 
 from ...unit.threads.worlds import US
@@ -197,3 +197,22 @@ async def test_the_index_is_as_if_it_had_never_been(store: ThreadStore) -> None:
         async with store.transaction() as tx:
             await tx.execute(text("INSERT INTO search(search) VALUES ('integrity-check')"))
     assert isinstance((await store.message("m2")), Message)
+
+
+@pytest.mark.parametrize("many", [0, 1, 2])
+async def test_ids_that_many_hold_are_let_go_alike(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch, many: int
+) -> None:
+    monkeypatch.setattr(holders, "MANY", many)
+    await test_what_stays_keeps_its_thread_by_ghosts(store, US)
+    strangers = await put(store, *(raw(n, f"eve{n}@evil{n}.example", US, refs=(1,)) for n in range(10, 14)))
+    assert len({s.thread for s in strangers}) == 4
+    for stranger in strangers:
+        await store.delete_thread(stranger.thread)
+    monkeypatch.setattr(holders, "MANY", 32)  # what is held by few again is one value again
+    (again,) = await put(store, raw(20, "eve@evil.example", US, refs=(1,)))
+    await store.delete_thread(again.thread)
+    (last,) = await put(store, raw(21, BOB, US, refs=(1,)))
+    assert (await store.thread(last.thread)).count == 4
+    await store.delete_thread(last.thread)
+    assert await rows(store) == {}

@@ -1,0 +1,79 @@
+"""A page of threads, of messages, or of hits visits as many rows in a large store as in a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from agentmail.store import ThreadStore
+
+from .visited import fill, visited
+
+SMALL, LARGE = 1_100, 4_400
+FEW, MANY = "few@x.example", "many@x.example"
+
+READS: dict[str, Callable[[ThreadStore], Awaitable[object]]] = {
+    "threads": lambda s: s.threads(),
+    "threads, a later page": lambda s: s.threads(after="t700"),
+    "threads of a rare status": lambda s: s.threads(status="waiting"),
+    "threads of a common status": lambda s: s.threads(status="open"),
+    "threads of a small account": lambda s: s.threads(account=FEW),
+    "threads of a status that the account does not have": lambda s: s.threads(account=MANY, status="waiting"),
+    "threads that wait for an agent with little to do": lambda s: s.threads(assigned="seldom"),
+    "threads that wait for a busy agent": lambda s: s.threads(assigned="busy"),
+    "threads of an account that wait for a busy agent": lambda s: s.threads(assigned="busy", account=MANY),
+    "threads that wait for nobody there is": lambda s: s.threads(assigned="nobody"),
+    "threads that wait, of another status": lambda s: s.threads(assigned="seldom", status="open"),
+    "stuck threads": lambda s: s.threads(stuck=True),
+    "stuck threads of an account that has none": lambda s: s.threads(stuck=True, account=MANY),
+    "a thread": lambda s: s.thread("t1"),
+    "messages": lambda s: s.messages(),
+    "messages, a later page": lambda s: s.messages(after="m700"),
+    "messages of a small account": lambda s: s.messages(account=FEW),
+    "messages of a thread": lambda s: s.messages("t1"),
+    "a message": lambda s: s.message("m1"),
+    "a message by its Message-ID": lambda s: s.message("<1@x.example>"),
+    "why": lambda s: s.explain("m1"),
+    "ancestors": lambda s: s.ancestors("m1"),
+}
+SEARCHES = ["seldom", "common", "common seldom", "even seldom", "common -even", "seldom -common", "from:nobody",
+            "subject:subject", "to:nobody", '"common even"', "会議", "京", "会議京", "has:attachment",
+            "common before:1970-01-01", "before:1970-01-02", "after:1970-01-01", "label:vip", "label:plain",
+            "label:nope", "common label:vip", "seldom label:nope", "common -label:plain label:vip"]  # fmt: skip
+"""Not among them, for these are not constant: two frequent words that never meet, nothing but `-word`, and `prefix*` on
+PostgreSQL (docs/how-to/search.md)."""
+
+
+async def test_what_a_read_visits_does_not_grow_with_the_store(store: ThreadStore) -> None:
+    reads = READS | {f"search {q}": lambda s, q=q: s.search(q) for q in SEARCHES}
+    reads |= {f"search {q} in {a}": lambda s, q=q, a=a: s.search(q, account=a)
+              for q, a in (("common", FEW), ("seldom", MANY), ("label:vip", MANY))}  # fmt: skip
+    counts: list[dict[str, int]] = []
+    for first, last in ((1, SMALL), (SMALL + 1, LARGE)):
+        await fill(store, first, last)
+        counts.append({name: await visited(store, lambda r=read: r(store)) for name, read in reads.items()})
+    small, large = counts
+    # Not exactly as many: an index of the search has a segment or two more. A walk would be four times as long.
+    grown = {name: (small[name], large[name]) for name in reads if large[name] > 2 * small[name] + 100}
+    assert not grown, f"visited {LARGE / SMALL:.0f} times as many rows: {grown}"
+
+
+async def test_the_counter_sees_a_walk(store: ThreadStore) -> None:
+    await fill(store, 1, 300)
+    some = await visited(store, lambda: store.search("common -common"))
+    one = await visited(store, lambda: store.message("m1"))
+    all_ = await visited(store, store.size)
+    assert one < 50 < 300 <= all_
+    assert some < all_
+
+
+async def test_pages_of_messages_hold_each_once_newest_first(store: ThreadStore) -> None:
+    await fill(store, 1, 90)
+    for account, expected in ((None, range(90, 0, -1)), (FEW, range(40, 0, -1)), (MANY, range(91, 40, -1))):
+        seen: list[str | None] = []
+        after = None
+        while page := await store.messages(limit=7, after=after, account=account):
+            seen += (m.id for m in page)
+            after = page[-1].id
+            if account is None and len(seen) < 8:
+                await fill(store, 91, 91)  # what comes meanwhile is on no later page
+        assert seen == [f"m{n}" for n in expected]

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 from ..imap import Fetched, uid_sets, within
 from ..store import Tx, positions
 from .gmail import Labelled
 from .reading import FLAGS_AT_ONCE, FLAGS_EVERY
 
+T = TypeVar("T")
+
 
 class Changes(Labelled):
     """The part of a pass that follows what others did to the mailbox."""
+
+    async def _note(self, work: Callable[[Tx], Awaitable[T]]) -> T:
+        """Write what was seen, unless another process watches the mailbox by now: it has seen something newer."""
+
+        async def fenced(tx: Tx) -> T:
+            if self.epoch is not None:
+                await positions.fence(tx, self.place.account, self.place.mailbox, epoch=self.epoch)
+            return await work(tx)
+
+        return await self._write(fenced)
 
     async def _compare(self, there: Sequence[int], low: int) -> None:
         """Note what left the mailbox, and what came back into sight."""
@@ -34,7 +47,7 @@ class Changes(Labelled):
                 await positions.depart(tx, place.account, place.mailbox, uidvalidity, gone, at=now)
                 await positions.come_back(tx, place.account, place.mailbox, uidvalidity, back)
 
-            await self._write(work)
+            await self._note(work)
             self.result.departed += len(gone)
 
     async def _follow_flags(self, low: int) -> int | None:
@@ -78,7 +91,7 @@ class Changes(Labelled):
     async def _save_flags(self, found: Mapping[int, Fetched]) -> None:
         place = self.place
         flags = {uid: one.flags for uid, one in found.items() if one.flags is not None}
-        changed = await self._write(
+        changed = await self._note(
             lambda tx: positions.save_flags(tx, place.account, place.mailbox, self.snapshot.uidvalidity, flags)
         )
         self.result.reflagged += len(changed)
@@ -98,5 +111,5 @@ class Changes(Labelled):
             gone -= set(await (await self._again()).search_set(some))
         if gone:
             now = self.now().timestamp()
-            await self._write(lambda tx: positions.depart(tx, place.account, place.mailbox, uidvalidity, gone, at=now))
+            await self._note(lambda tx: positions.depart(tx, place.account, place.mailbox, uidvalidity, gone, at=now))
             self.result.departed += len(gone)

@@ -113,6 +113,17 @@ def _lost(account: str, name: str) -> LostLease:
     return LostLease(f"mailbox {name!r} of {account}: another process reads it now; nothing was written")
 
 
+async def fence(tx: Tx, account: str, name: str, *, epoch: int) -> None:
+    """Nothing else of this transaction counts unless the mailbox is still held under this lease.
+
+    Raises:
+        LostLease: it is not. The caller's transaction must not commit.
+    """
+    mine = (MAILBOX.c.account == account, MAILBOX.c.name == name, MAILBOX.c.epoch == epoch)
+    if (await tx.execute(update(MAILBOX).where(*mine).values(epoch=epoch))).rowcount != 1:
+        raise _lost(account, name)
+
+
 async def advance(
     tx: Tx, account: str, name: str, *, uidvalidity: int, low: int, epoch: int | None = None, history: int | None = None
 ) -> None:

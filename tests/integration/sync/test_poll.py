@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -134,6 +135,29 @@ async def test_one_copy_in_sent_and_it_is_found_again(world: World) -> None:
     assert await sync.find_sent("<7@example.org>")
     assert not await sync.find_sent("<@example.org>")
     assert not await sync.find_sent("<7@example>")
+    assert 1 == len(world.dovecot.messages(world.user, "Sent"))
+
+
+@pytest.mark.parametrize("filed", [True, False])
+async def test_one_copy_in_sent_when_the_answer_to_append_is_lost(
+    world: World, filed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection ends after APPEND was done, or before it was: either way there is one copy in the end."""
+    append, lost = ImapConnection.append, list[ImapConnection]()
+
+    async def loses(self: ImapConnection, *given: Any, **more: Any) -> None:
+        if lost:
+            return await append(self, *given, **more)
+        lost.append(self)
+        if filed:
+            await append(self, *given, **more)
+        self._shut()
+        return await self.noop()
+
+    monkeypatch.setattr(ImapConnection, "append", loses)
+    sync = world.sync()
+    assert filed != await sync.file_sent(mail(7), "<7@example.org>")
+    assert lost
     assert 1 == len(world.dovecot.messages(world.user, "Sent"))
 
 

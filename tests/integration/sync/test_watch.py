@@ -15,6 +15,7 @@ from agentmail.errors import Unreachable
 from agentmail.imap import ImapConnection
 from agentmail.mailsync import Leases, MailSync, Pace, watch
 from agentmail.store import Filed
+from agentmail.store.positions import LostLease
 from agentmail.testing import FaultProxy
 
 from .conftest import World, ids, mail
@@ -150,6 +151,40 @@ async def test_a_stale_epoch_writes_nothing(world: World) -> None:
     except Exception as exc:
         assert "another process" in str(exc)
     assert [] == await world.stored()
+
+
+async def test_who_was_stopped_and_wakes_up_overwrites_no_flags(world: World) -> None:
+    """It asked for flags, slept past its lease, and wakes up with an old answer: the new holder has a newer one."""
+    async with Liar({1: mail(1)}, capabilities="IMAP4rev1 ENABLE CONDSTORE") as liar:
+        modseq, flags = 10, ""
+        liar.lies["EXAMINE"] = lambda s, tag, rest: s.honest("EXAMINE", tag, rest).replace(
+            b"* FLAGS", f"* OK [HIGHESTMODSEQ {modseq}]\r\n* FLAGS".encode())  # fmt: skip
+        liar.lies["FETCH"] = lambda s, tag, rest: (
+            f"* 1 FETCH (UID 1 FLAGS ({flags}))\r\n{tag} OK\r\n".encode() if "CHANGEDSINCE" in rest else None
+        )
+        old, new = (world.sync(liar.account(), mailboxes=("inbox",)) for _ in range(2))
+        await world.store.open()
+        leases = Leases(world.store)
+        first = await leases.take(old.account.key, "INBOX")
+        await old.poll(epoch=first)
+        modseq, flags = 11, "\\Flagged"
+        changes = ImapConnection.changes
+
+        async def stopped(self: ImapConnection, low: int, since: int) -> object:
+            nonlocal modseq, flags
+            answer = await changes(self, low, since)
+            await leases.release(old.account.key, "INBOX")
+            second = await Leases(world.store).take(new.account.key, "INBOX")
+            modseq, flags = 12, "\\Seen"
+            patch.undo()
+            await new.poll(epoch=second)
+            return answer
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ImapConnection, "changes", stopped)
+            with pytest.raises(LostLease):
+                await old.poll(epoch=first)
+        assert [('["\\\\Seen"]',)] == await world.rows("SELECT flags FROM location")
 
 
 async def test_waiting_ends_with_news_or_with_its_time(world: World) -> None:

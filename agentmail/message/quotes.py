@@ -9,6 +9,7 @@ less harm than a lost answer.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from . import html as _html
@@ -235,12 +236,15 @@ def _begins_original(text: str) -> bool:
     return len(text) < 60 and text.endswith((":", "：")) and " " in text and ORIGINAL.match(text) is not None
 
 
+_MAX_LABEL = 120
+"""Characters of a line that its label stands in."""
 _LABEL = re.compile(r"^[\s*_|•>\u202a-\u202e]{0,6}([^:：*_]{1,24}?)[\s*_]{0,3}[:：][\s*_]{0,3}(?=(.?))")
 
 
-def _role(text: str) -> str:
-    """Which header a line like "*Von:* Ana" is, or "" for none."""
-    match = _LABEL.match(text[:120])
+@lru_cache(maxsize=1_024)
+def _role(beginning: str) -> str:
+    """Which header a line like "*Von:* Ana" is, or "" for none. Each line is asked about again and again."""
+    match = _LABEL.match(beginning)
     if match is None:
         return ""
     label = match[1].strip().casefold().replace("’", "'")
@@ -256,28 +260,30 @@ def _header_block(lines: list[_Line], position: int) -> bool:
 
     Without a Subject one of them has to hold an address: people order journeys by From, To and Date.
     """
-    first = _role(lines[position].text)
+    first = _role(lines[position].text[:_MAX_LABEL])
     if first not in {"from", "sent", "subject", "to"}:
         return False
     found = {first}
-    addressed = _ADDRESS.search(lines[position].text[:_MAX_LINE]) is not None
     skipped = 0
+    block = [lines[position].text]
     for line in lines[position + 1 : position + 14]:
         if line.quoted:
             break
-        text = line.text.strip()
-        role = _role(text) if text else ""
+        role = _role(line.text[:_MAX_LABEL])
         if role:
             found.add(role)
-            addressed = addressed or _ADDRESS.search(text[:_MAX_LINE]) is not None
+            block.append(line.text)
             skipped = 0
+            if len(found) >= 3 and _HEAD <= found and len(found - {"cc"}) >= 3:
+                return True
         else:
             skipped += 1  # a blank line between them (Outlook for Mac), or a folded list of recipients
             if skipped > 2:
                 break
-        if len(found - {"cc"}) >= 3 and "from" in found and ("subject" in found or addressed):
-            return True
-    return len(found) >= 3 and "from" in found and ("subject" in found or addressed)
+    return len(found) >= 3 and "from" in found and any(_ADDRESS.search(text[:_MAX_LINE]) for text in block)
+
+
+_HEAD = frozenset(("from", "subject"))
 
 
 _DIVIDER = re.compile(r"^\s*(?:[*]*[-_=─—~#+*]{2,}[*]*|ᐧ)\s*$")

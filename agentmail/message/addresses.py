@@ -21,6 +21,7 @@ _MAX_EMAIL = 320
 _ATOM = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _ONE = re.compile(rf"\s*(?:\"([^\"\\]*)\"|([^\"<>@,;:()\\\[\]=]*?))\s*<({_ATOM})>\s*,?\s*")
 _BARE = re.compile(rf"\s*({_ATOM})\s*(?:,\s*|\Z)")
+_USUAL = re.compile(rf"(?:\"([^\"\\]*)\"|([^\"<>@,;:()\\\[\]=]*?)) ?<({_ATOM})>|({_ATOM})")
 _TOKEN = re.compile(
     r"=\?[^?\s]{1,80}\?[bBqQ]\?[^?\"<>]*\?=|\"(?:[^\"\\]|\\.)*\"|<\s*\"(?:[^\"\\<]|\\.)*\"\s*@[^<>\"]*>|<[^<>\"]*>"
     r"|\\.|[^\s\"<>,;:()\\@=]+|\s+|.",
@@ -57,6 +58,19 @@ def read_addresses(value: str) -> tuple[list[Parsed], list[str]]:
         if len(found) >= MAX_ADDRESSES and position < end:
             return found, ["too-many-addresses"]
     return found, []
+
+
+def read_usual(value: str) -> Parsed | None:
+    """What `read_addresses` reads in a value that is nothing but `Ana Ruiz <ana@x>`, `"Ana" <ana@x>` or `ana@x`.
+
+    A list of such values with `", "` between them is the list of what each of them is: no part of them holds a comma
+    that is not between two addresses, for a quoted string that went on behind it would not be one of these.
+    """
+    match = _USUAL.fullmatch(value)
+    if match is None or "  " in value:
+        return None
+    quoted, plain, email, bare = match.groups()
+    return Parsed(_name(plain if quoted is None else quoted), email) if bare is None else Parsed("", bare)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

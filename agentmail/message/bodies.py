@@ -6,11 +6,12 @@ ten times as fast as a pattern over the text would; everything else takes the lo
 
 from __future__ import annotations
 
+import codecs
 import io
 from functools import lru_cache
 
 from . import charsets
-from .characters import HARMLESS_UTF8, PLAIN, clean, is_suspect, needs_cleaning, without_controls
+from .characters import PLAIN, clean, is_suspect, needs_cleaning, unharmless, without_controls
 
 MAX_TEXT = 4_000_000
 """Characters of text, and of HTML, that a Message carries; a longer body is cut there. The raw bytes keep the rest."""
@@ -20,6 +21,8 @@ _WIDE = ("utf_16", "utf_32")
 """Charsets in which a byte 10 is no line end."""
 _STATEFUL = ("iso2022", "hz", "utf_7", *_WIDE)
 """Charsets in which an ASCII byte need not be an ASCII letter."""
+_ONE_BYTE = ("cp125", "iso8859", "koi8", "mac_", "cp4", "cp8")
+"""Charsets in which each byte is a character, whatever stands beside it."""
 
 
 def read_text(data: bytes, charset: str | None, defects: set[str], *, html: bool) -> str:
@@ -29,7 +32,7 @@ def read_text(data: bytes, charset: str | None, defects: set[str], *, html: bool
         defects.add("text-cut")
         end = 0 if codec is not None and codec.startswith(_WIDE) else data.rfind(b"\n", 0, _MAX_BYTES) + 1
         data = data[: end or _MAX_BYTES]
-    text = None if codec is not None and codec.startswith(_STATEFUL) else _harmless(data, charset, codec, html=html)
+    text = None if codec is not None and _is_stateful(codec) else _harmless(data, charset, codec, html=html)
     if text is not None:
         return _cut(_lines(text) if "\r" in text else text, defects)
     text, defect = charsets.decode(data, charset)
@@ -50,7 +53,20 @@ def read_text(data: bytes, charset: str | None, defects: set[str], *, html: bool
     return text
 
 
+def is_plain(charset: str | None, kind: str) -> bool:
+    """Whether line ends may be changed before the text is decoded: it says the same then."""
+    if not charset:
+        return kind != "text/html"  # where the page itself may name it, within so many bytes
+    codec = charsets.codec_of(charset)
+    return codec is None or not _is_stateful(codec)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=128)
+def _is_stateful(codec: str) -> bool:
+    return codec.startswith(_STATEFUL)
 
 
 def _harmless(data: bytes, charset: str | None, codec: str | None, *, html: bool) -> str | None:
@@ -58,10 +74,17 @@ def _harmless(data: bytes, charset: str | None, codec: str | None, *, html: bool
     if data.isascii():
         return None if data.translate(None, PLAIN) else data.decode("ascii")
     if codec in ("utf_8", "ascii") or not charset:
-        if data.translate(None, HARMLESS_UTF8) and not _seen(data, html=html):
+        if unharmless(data) and not _seen(data, html=html):
             return None
         codec = "utf_8"
-    elif codec is None or data.translate(None, _letters(codec)):
+    elif codec is None:
+        return None
+    elif codec != "cp1252" and codec.startswith(_ONE_BYTE):
+        try:
+            return codecs.charmap_decode(data, "strict", _letters_of(codec))[0]  # looks and decodes in one pass
+        except UnicodeDecodeError:
+            return None
+    elif data.translate(None, _letters(codec)):
         return None
     elif codec == "cp1252":
         codec = "latin_1"  # the same but for 80 to 9F, which are no letters of it here, and far faster
@@ -84,6 +107,13 @@ def _seen(data: bytes, *, html: bool) -> bool:
 def _letters(codec: str) -> bytes:
     """The bytes that are by themselves characters which are never taken out, whatever stands beside them."""
     return PLAIN + bytes(byte for byte in range(0xA0 if codec == "cp1252" else 0x80, 0x100) if _is_letter(byte, codec))
+
+
+@lru_cache(maxsize=64)
+def _letters_of(codec: str) -> str:
+    """For each byte of a charset of single bytes its character; U+FFFE, which means none, for those not in _letters."""
+    letters = _letters(codec)
+    return "".join(bytes((byte,)).decode(codec) if byte in letters else "\ufffe" for byte in range(0x100))
 
 
 def _is_letter(byte: int, codec: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_tz
+from functools import lru_cache
 
 _MONTHS = {m: i for i, m in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), 1)}
 _NUMBERS = {m.capitalize(): f"{i:02}" for m, i in _MONTHS.items()}
@@ -69,12 +70,27 @@ def read_date(value: str) -> datetime | None:
 
 def _usual(value: str) -> datetime:
     """`Fri, 20 Nov 2026 09:14:00 +0100`, as nearly every program writes it; ValueError and others for the rest."""
-    day, month, year, time = value[5:7], _NUMBERS[value[8:11]], value[12:16], value[17:25]
-    blanks = value[4] + value[7] + value[11] + value[16] + value[25]
-    if blanks + value[3] + time[2::3] != "     ,::" or not (value.isascii() and value[:3].isalpha()):
+    if value[19] != ":" or value[22] != ":":
         raise ValueError
-    moment = datetime.fromisoformat(f"{year}-{month}-{day}T{time}{value[26:29]}:{value[29:]}")
-    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
+    # Days and zones recur; the time of day is read each time.
+    moment = datetime.fromisoformat(f"{_day(value[:17])}{value[17:25]}+00:00")
+    offset = _zone(value[25:])
+    return moment - offset if offset else moment
+
+
+@lru_cache(maxsize=1_024)
+def _day(text: str) -> str:
+    if text[3:5] + text[7] + text[11] + text[16] != ",    " or not (text.isascii() and text[:3].isalpha()):
+        raise ValueError
+    return f"{text[12:16]}-{_NUMBERS[text[8:11]]}-{text[5:7]}T"
+
+
+@lru_cache(maxsize=128)
+def _zone(text: str) -> timedelta | None:
+    """How far before UTC; None for UTC itself."""
+    if text[0] != " " or not text.isascii():
+        raise ValueError
+    return datetime.fromisoformat(f"2000-01-01T00:00:00{text[1:4]}:{text[4:]}").utcoffset() or None
 
 
 def _modern(value: str) -> str:

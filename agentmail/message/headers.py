@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,11 +15,9 @@ MAX_BLOCK = 256 * 1024
 MAX_HEADER = 64 * 1024
 """Characters of one header."""
 
-_lower = lru_cache(maxsize=2_048)(str.lower)
 _USUAL_STARTS = frozenset(bytes((letter,)) for letter in b"ACDEGHILMORSTUVWX")
 """Letters that headers begin with, but for F: a first line "From " is no header."""
 _PLAIN = bytes(range(0x20, 0x7F)) + b"\n"
-_FIELD = re.compile(r"^([!-9;-~]+) *: *(.*)$", re.MULTILINE)
 _NAME = re.compile(r"[!-9;-~]+")
 _KNOWN = re.compile(
     r"(?:^|\n)(?:from|to|cc|subject|date|message-id|received|mime-version|content-[a-z-]+|return-path|reply-to)[ \t]*:",
@@ -26,25 +25,43 @@ _KNOWN = re.compile(
 )
 
 
+_USUAL_NAMES = {
+    name: name.lower()
+    for name in (
+        *("From", "To", "Cc", "CC", "Bcc", "Reply-To", "Sender", "Subject", "Date", "Message-ID", "Message-Id"),
+        *("In-Reply-To", "References", "Received", "Return-Path", "Delivered-To", "MIME-Version", "Mime-Version"),
+        *("Content-Type", "Content-Transfer-Encoding", "Content-Disposition", "Content-ID", "Content-Language"),
+        *("DKIM-Signature", "Received-SPF", "Authentication-Results", "ARC-Seal", "ARC-Message-Signature"),
+        *("ARC-Authentication-Results", "Thread-Index", "Thread-Topic", "User-Agent", "X-Mailer", "Precedence"),
+        *("Auto-Submitted", "List-Id", "List-ID", "List-Post", "List-Help", "List-Archive", "List-Unsubscribe"),
+    )
+}
+"""Names of headers as programs write them, and in lower case."""
+_MAX_REMEMBERED = 100
+
+
 class Block(NamedTuple):
     """The fields of a header block and where its body begins."""
 
     fields: list[tuple[str, str]]
     """`(name, value)` in order: unfolded and stripped, encoded words not decoded. 8-bit bytes are decoded."""
+    by_name: dict[str, list[str]]
+    """All values of each name, in lower case."""
     body: int
     clean: bool
     """True when every value is plain: printable ASCII without encoded words."""
 
-    def by_name(self) -> dict[str, list[str]]:
-        """All values of each name, in lower case."""
-        found: dict[str, list[str]] = {}
-        for name, value in self.fields:
-            key = _lower(name)
-            if key in found:
-                found[key].append(value)
-            else:
-                found[key] = [value]
-        return found
+
+def by_name(fields: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """All values of each name, in lower case."""
+    found: dict[str, list[str]] = {}
+    for name, value in fields:
+        key = _USUAL_NAMES.get(name) or name.lower()
+        if key in found:
+            found[key].append(value)
+        else:
+            found[key] = [value]
+    return found
 
 
 def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool = False) -> Block:
@@ -73,15 +90,46 @@ def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool
     if "\n " in text:
         text = text.replace("\n ", " ")  # unfolding (RFC 5322 2.2.3)
     if not local8 and len(text) <= MAX_HEADER:
-        found = _FIELD.findall(text)
-        if len(found) <= MAX_HEADERS and len(found) == text.count("\n") + (text[-1:] not in ("\n", "")):
-            if " \n" in text or text[-1:] == " ":
-                found = [(name, value.rstrip(" ")) for name, value in found]
-            return Block(found, body, clean)
+        block = _usual(text, body, clean=clean)
+        if block is not None:
+            return block
     return _lines(raw, start, end, text, body, defects, outermost=outermost, local8=local8, clean=clean)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+
+
+def _usual(text: str, body: int, *, clean: bool) -> Block | None:
+    """The fields where each line is one; None when that is not so, and `_lines` says what each of them is.
+
+    Nearly every mail. What `_lines` looks at line by line is settled here by the name being a usual one.
+    """
+    lines = text.split("\n", MAX_HEADERS + 1)
+    if not lines[-1]:
+        lines.pop()
+    if len(lines) > MAX_HEADERS:
+        return None
+    fields: list[tuple[str, str]] = []
+    given: dict[str, list[str]] = {}
+    usual = _USUAL_NAMES
+    for line in lines:
+        name, colon, value = line.partition(":")
+        key = usual.get(name) or (_key(name) if len(name) <= _MAX_REMEMBERED else "")
+        if not key or not colon:
+            return None
+        value = value.strip(" ")
+        fields.append((name, value))
+        if key in given:
+            given[key].append(value)
+        else:
+            given[key] = [value]
+    return Block(fields, given, body, clean)
+
+
+@lru_cache(maxsize=2_048)
+def _key(name: str) -> str:
+    """The name in lower case, "" when it is none."""
+    return name.lower() if _NAME.fullmatch(name) else ""
 
 
 def _lines(
@@ -118,16 +166,16 @@ def _lines(
             if outermost and not fields:
                 # It does not begin with a header, so all of it is text.
                 defects.add("no-headers")
-                return Block([], start, clean=True)
+                return Block([], {}, start, clean=True)
             defects.add("bad-header")
             if last_known < 0:
                 last_known = max((match.end() for match in _KNOWN.finditer(text)), default=0)
             if last_known <= position + len(line) and not (colon and _is_base64(fields)):
                 # What follows is text that no blank line parts from the headers (as every MTA reads it). A name with
                 # a blank in it is none over base64: it would be taken for a part of that.
-                return Block(fields, _at_line(raw, start, end, line), clean)
+                return Block(fields, by_name(fields), _at_line(raw, start, end, line), clean)
         position += len(line) + 1
-    return Block(fields, body, clean)
+    return Block(fields, by_name(fields), body, clean)
 
 
 def _skip_envelope(raw: bytes, start: int, end: int, defects: set[str]) -> int:

@@ -43,7 +43,9 @@ class Found(NamedTuple):
 
 
 _CLEAN = re.compile(r"\s*(?:<[^\s<>()\"\\,@:;\x00-\x1f\x7f-\x9f]+@[^\s<>()\"\\,@:;\x00-\x1f\x7f-\x9f]+>[\s,]*)+")
-_ALONE = re.compile(r"<[A-Za-z0-9._+$-]+@[A-Za-z0-9._-]+>")
+_ALONE = re.compile(r"<[A-Za-z0-9._+$=/-]+@[A-Za-z0-9._-]+>")
+_USUAL = re.compile(rf"{_ALONE.pattern}(?: +{_ALONE.pattern})*+")
+"""The commonest part of what _CLEAN matches, at a third of its price: no category has to be looked up."""
 _ANGLE = re.compile(r"<\s*\"(?:[^\"\\<]|\\.)*\"\s*@[^<>]*>|<[^<>]*>")
 _SIMPLE = re.compile(r"<[^<>]*>")
 _UNSAFE = re.compile("[\x00-\x20\x7f-\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ud800-\udfff]+")
@@ -66,6 +68,8 @@ def find_ids(value: str, kind: Literal["own", "in-reply-to", "references"]) -> F
     if len(value) < 200 and _ALONE.fullmatch(value):
         return Found((value,))
     value = value[:_MAX_VALUE]
+    if _USUAL.fullmatch(value):
+        return _found(value.split(" ") if "  " not in value else value.split())
     if _CLEAN.fullmatch(value):
         return _found(_SIMPLE.findall(value))
     if "=?" in value and "=?" in _SIMPLE.sub("", value):

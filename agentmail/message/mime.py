@@ -26,7 +26,6 @@ MAX_BOUNDARY = 1_000
 
 _BODY = frozenset(("text/plain", "text/html", "text/markdown", "text/enriched", "text/richtext"))
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
-_WANTED = frozenset(("content-type", "content-transfer-encoding", "content-disposition", "content-id"))
 _FOOTER = re.compile(rb"\s{0,20}_{20,}[ \t]*\r?\n")
 _GUESS = re.compile(rb"^--([^\s-][^\r\n]{0,200}?)[ \t]*\r?\n", re.MULTILINE)
 
@@ -50,26 +49,22 @@ class Head(NamedTuple):
 _NOTHING = Head(None, parameters.NONE, "", "", parameters.NONE, None, ())
 
 
-def describe(fields: Mapping[str, str]) -> Head:
-    """The headers of a part, read."""
-    if not fields:
+def describe(value: str | None, encoding: str | None, disposition: str | None, content_id: str | None) -> Head:
+    """The headers of a part, read; each is None when there is none."""
+    if value is encoding is disposition is content_id is None:
         return _NOTHING
     defects: set[str] = set()
-    value = fields.get("content-type")
     kind, given = parameters.read(value, defects) if value else (None, parameters.NONE)
     if kind is not None and kind not in _BODY and kind[:10] != "multipart/" and not _TYPE.fullmatch(kind):
         # RFC 2045 5.2: what cannot be read is text. But a name says that it is a file.
         kind = "text/plain" if kind in ("", "text") or not given.get("name") else "application/octet-stream"
         defects.add("bad-content-type")
-    encoding = fields.get("content-transfer-encoding", "")
     if encoding:
         encoding = encoding.partition(";")[0].partition("(")[0].strip(" \"'").lower()
-    disposition = fields.get("content-disposition")
     how, about = parameters.read(disposition, defects) if disposition else ("", parameters.NONE)
-    content_id = fields.get("content-id")
     if content_id:
         content_id = one_line(content_id).strip("<> ")[:998]
-    return Head(kind, given, encoding, how, about, content_id or None, tuple(defects))
+    return Head(kind, given, encoding or "", how, about, content_id or None, tuple(defects))
 
 
 _LIST_FOOTER = _NOTHING._replace(given={"name": "list-footer.txt"}, how="inline")
@@ -88,7 +83,7 @@ def _head(raw: bytes, start: int, end: int) -> tuple[Head, int]:
         if found is not None:
             return found, stop + blank
     block = headers.read(raw, start, end, set())
-    return describe(_first_of(block.fields)), block.body
+    return _head_of(block.by_name), block.body
 
 
 @lru_cache(maxsize=1_024)
@@ -96,16 +91,21 @@ def _remembered(block: bytes) -> Head | None:
     """Mails share most of the header blocks of their parts, letter for letter. None when it is no plain block."""
     wrong: set[str] = set()
     found = headers.read(block, 0, len(block), wrong)
-    return None if wrong or found.body != len(block) else describe(_first_of(found.fields))
+    return None if wrong or found.body != len(block) else _head_of(found.by_name)
 
 
-def _first_of(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
-    wanted: dict[str, str] = {}
-    for name, value in fields:
-        lower = name.lower()
-        if lower in _WANTED:
-            wanted.setdefault(lower, value)
-    return wanted
+def _head_of(given: Mapping[str, Sequence[str]]) -> Head:
+    """What these headers say, the first of each name."""
+    value = given["content-type"][0] if "content-type" in given else None
+    encoding = given["content-transfer-encoding"][0] if "content-transfer-encoding" in given else None
+    disposition = given["content-disposition"][0] if "content-disposition" in given else None
+    content_id = given["content-id"][0] if "content-id" in given else None
+    if len(value or "") + len(encoding or "") + len(disposition or "") + len(content_id or "") > _MAX_REMEMBERED:
+        return describe(value, encoding, disposition, content_id)
+    return _described(value, encoding, disposition, content_id)
+
+
+_described = lru_cache(maxsize=1_024)(describe)
 
 
 class Segment(NamedTuple):
@@ -118,16 +118,18 @@ class Segment(NamedTuple):
 class Content:
     """Everything below the header block of one message."""
 
-    def __init__(self, raw: bytes, defects: set[str]) -> None:
+    def __init__(self, raw: bytes, defects: set[str], *, crlf: bool = False) -> None:
+        """`crlf`: each line end of the message was CRLF, and is LF in `raw`."""
         self.raw = raw
         self.defects = defects
+        self.crlf = crlf
         self.attachments: list[Attachment] = []
         self.invitation: Invitation | None = None
         self._parts = 0
 
-    def read(self, fields: Mapping[str, str], start: int, end: int) -> list[Segment]:
+    def read(self, given: Mapping[str, Sequence[str]], start: int, end: int) -> list[Segment]:
         """The segments of the message with these headers; attachments and invitation are kept on the way."""
-        return self._entity(describe(fields), start, end, "text/plain", 0, alternative=False, first=True)
+        return self._entity(_head_of(given), start, end, "text/plain", 0, alternative=False, first=True)
 
     def _entity(
         self, head: Head, start: int, end: int, default: str, depth: int, *, alternative: bool, first: bool
@@ -141,7 +143,7 @@ class Content:
             boundary = head.given.get("boundary", "").rstrip()
             if depth >= MAX_DEPTH:
                 self.defects.add("too-deep")
-                return self._attach(kind, head, self.raw[start:end])
+                return self._attach(kind, head, self._as_sent(self.raw[start:end]))
             if not boundary or len(boundary) > MAX_BOUNDARY:
                 self.defects.add("no-boundary")
                 boundary = self._guess(start, end)
@@ -183,17 +185,21 @@ class Content:
             size = transfer.base64_size(compact)
             if size is not None:
                 return self._attach(kind, head, compact, size)
+        given = head.given
+        attached = (
+            kind not in _BODY
+            or (head.how and (head.how == "attachment" or head.about.get("filename")))
+            or (not alternative and not first and given.get("name"))
+        )
+        charset = given.get("charset")
+        if self.crlf and (attached or not (first or alternative) or not bodies.is_plain(charset, kind)):
+            data = self._as_sent(data)
         if head.encoding:
             data = transfer.decode(data, head.encoding, self.defects)
-        if kind not in _BODY:
-            return self._attach(kind, head, data)
-        if head.how and (head.how == "attachment" or head.about.get("filename")):
-            return self._attach(kind, head, data)
-        given = head.given
-        if not alternative and not first and given.get("name"):
+        if attached:
             return self._attach(kind, head, data)
         if kind == "text/html":
-            charset = given.get("charset") or charsets.charset_in_html(data)
+            charset = charset or charsets.charset_in_html(data)
             return [Segment(None, bodies.read_text(data, charset, self.defects, html=True))]
         if not first and not alternative and len(data) < 4_000 and _FOOTER.match(data):
             # What a mailing list adds below every mail is nobody's words: it stays readable as an attachment.
@@ -202,10 +208,14 @@ class Content:
             data, files = transfer.take_files(data, self.defects)
             for file in files:
                 self._attach("application/octet-stream", _NOTHING._replace(given={"name": file.name}), file.content)
-        text = bodies.read_text(data, given.get("charset"), self.defects, html=False)
+        text = bodies.read_text(data, charset, self.defects, html=False)
         if "format" in given and given["format"].lower() == "flowed":
             text = flowed.unflow(text, delete_space=given.get("delsp", "").lower() == "yes")
         return [Segment(text, None)]
+
+    def _as_sent(self, data: bytes) -> bytes:
+        """A piece of `raw` with the line ends that it came with."""
+        return data.replace(b"\n", b"\r\n") if self.crlf else data
 
     def _attach(self, kind: str, head: Head, content: bytes, size: int | None = None) -> list[Segment]:
         """Keep it as an attachment. With `size` the content is base64 without anything else, not decoded yet."""

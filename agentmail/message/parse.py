@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from . import headers, mime
-from .addresses import MAX_ADDRESSES, read_addresses
+from .addresses import MAX_ADDRESSES, read_addresses, read_usual
 from .auth import verdict
 from .automated import judge
 from .bodies import MAX_TEXT
@@ -32,7 +32,8 @@ _MAX_REPEATS = 20
 _EMPTY = dict(Message())
 _SINGLE = frozenset(("from", "subject", "date", "message-id", "to", "cc", "in-reply-to", "references", "reply-to"))
 _FURTHER = ("x-google-original-message-id", "x-microsoft-original-message-id")
-_BODY = ("content-type", "content-transfer-encoding", "content-disposition", "content-id")
+_MAX_CONVERTED = 200_000
+"""Bytes of a mail that is read with its line ends made shorter beforehand: below all limits that count bytes."""
 
 
 def parse(raw: bytes, *, received_at: datetime | None = None, trusted_authserv: Collection[str] = ()) -> Message:
@@ -62,8 +63,12 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
     if b"\n" not in raw and b"\r" in raw:
         raw = raw.replace(b"\r", b"\n")
         defects.add("bare-cr")
+    short = _with_lf(raw) if len(raw) <= _MAX_CONVERTED else None
+    crlf = short is not None
+    if short is not None:
+        raw = short
     block = headers.read(raw, 0, len(raw), defects, outermost=True)
-    given = block.by_name()
+    given = block.by_name
     if len(given) < len(block.fields):
         _repeats(given, defects)
     shown = tuple(block.fields) if block.clean else tuple([(name, _shown(value)) for name, value in block.fields])
@@ -76,8 +81,8 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
     if sent_at is None:
         defects.add("bad-date" if dates else "no-date")
 
-    content = mime.Content(raw, defects)
-    segments = content.read({name: given[name][0] for name in _BODY if name in given}, block.body, len(raw))
+    content = mime.Content(raw, defects, crlf=crlf)
+    segments = content.read(given, block.body, len(raw))
     html = _page(segments, defects)
     bare = html is not None and len(segments) == 1 and segments[0].plain is None
     message_id, other_ids, in_reply_to, references = _ids(given, defects)
@@ -125,9 +130,22 @@ def _read(raw: bytes, defects: set[str], trusted: Collection[str]) -> dict[str, 
 
     if not message_id:
         fields["message_id"] = _synthetic_for(given, subject, text() or html or "")
-    plain = given if block.clean else headers.Block(list(shown), 0, clean=True).by_name()
+    plain = given if block.clean else headers.by_name(shown)
     fields["automated"], fields["bounce"] = judge(plain, shown, content.attachments, text)
     return fields
+
+
+def _with_lf(raw: bytes) -> bytes | None:
+    """The mail with LF at the ends of its lines, when it has CRLF at each of them, as on the wire; else None.
+
+    Three passes in C that look for one byte cost a tenth of what two kinds of line end cost everywhere below.
+    Nothing is lost: the way back is exact, and attachments go it.
+    """
+    first = raw.find(b"\n")
+    if first <= 1 or raw[first - 1] != 13:
+        return None
+    short = raw.replace(b"\r", b"")
+    return short if short.replace(b"\n", b"\r\n") == raw else None
 
 
 def _repeats(given: Mapping[str, Sequence[str]], defects: set[str]) -> None:
@@ -170,13 +188,27 @@ def _people(values: Sequence[str] | None, defects: set[str]) -> tuple[Address, .
 
 
 def _addresses(value: str) -> tuple[tuple[Address, ...], tuple[str, ...]]:
+    if len(value) <= _MAX_LIST:
+        people = [_usual_person(one) if len(one) <= _MAX_REMEMBERED else None for one in value.split(", ")]
+        if None not in people:
+            return tuple(people), ()  # type: ignore[arg-type]  # None is not in it
     found, wrong = read_addresses(value)
     return tuple([Address.unchecked({"name": one.name, "email": one.email}) for one in found]), tuple(wrong)
 
 
+_MAX_LIST = 2_000
+"""Characters of a list of addresses that is looked at one by one; there are no MAX_ADDRESSES in them."""
 _MAX_REMEMBERED = 300
+
+
+@lru_cache(maxsize=4_096)
+def _usual_person(value: str) -> Address | None:
+    """The address that a piece between two commas surely is, else None. The same people write again and again."""
+    found = read_usual(value)
+    return None if found is None else Address.unchecked({"name": found.name, "email": found.email})
+
+
 _remembered = lru_cache(maxsize=2_048)(_addresses)
-"""The same people write to each other again and again."""
 
 
 def _ids(

@@ -77,14 +77,22 @@ def take_files(data: bytes, defects: set[str]) -> tuple[bytes, list[File]]:
 
 def _quoted_printable(data: bytes) -> bytes:
     """RFC 2045 6.7 rule 3: blanks at the end of a line were added on the way. The stdlib's decoder keeps them."""
+    decoded = binascii.a2b_qp(data)
+    if not _blank_ends(decoded):
+        return decoded  # blanks stay what they are, so there are none at the ends of the encoded lines either
+    if 0 < _blank_ends(data) <= _MAX_BLANK_ENDS:
+        decoded = binascii.a2b_qp(_BLANKS_AT_END.sub(b"", data))
+    return decoded
+
+
+def _blank_ends(data: bytes) -> int:
+    """How many lines end in blanks."""
     ends = data.count(b" \n") + data.endswith((b" ", b"\t"))
     if b"\r" in data:
         ends += data.count(b" \r")
     if b"\t" in data:
         ends += data.count(b"\t\n") + data.count(b"\t\r")
-    if 0 < ends <= _MAX_BLANK_ENDS:
-        data = _BLANKS_AT_END.sub(b"", data)
-    return binascii.a2b_qp(data)
+    return ends
 
 
 def _uu(data: bytes, defects: set[str]) -> bytes:

@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import greenlet_spawn
 
-from ..errors import ConfigurationError, StoreBusy, StoreError, StoreUnreachable
+from ..errors import BadInput, ConfigurationError, StoreBusy, StoreError, StoreUnreachable
 from .sqlite_driver import SHORT, Connection, connect
 
 T = TypeVar("T")
@@ -49,6 +49,8 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_st
            "mmap_size=268435456")  # fmt: skip
 """How every connection of SQLite is set up."""
 
+_NO_TEXT = {"22021", "22P05"}
+_UNSTORABLE = "text with a NUL, or with half a character (a lone surrogate), which no database stores"
 _RETRY_STATES = {"40001", "40P01", "55P03"}
 _CLOCK = "agentmail_clock"
 _USED = "agentmail_used"
@@ -235,12 +237,16 @@ class _Translated:
                 raise StoreUnreachable(
                     f"{where}: {reason}; check the URL, the server and your right to use it"
                 ) from exc
+            if state in _NO_TEXT or "invalid input for query argument" in reason:
+                raise BadInput(_UNSTORABLE) from exc
             if state in {"42501", "53100", "53200", "53300"} or "readonly" in reason or "disk" in reason:
                 raise StoreError(f"{where}: {reason}") from exc
         elif type(exc).__module__.partition(".")[0] == "asyncpg":
             if getattr(exc, "sqlstate", None) in _RETRY_STATES:
                 raise _LostRace(f"{where}: busy: {exc}") from exc
             raise StoreUnreachable(f"{where}: {exc}; check the URL, the server and your right to use it") from exc
+        elif isinstance(exc, UnicodeEncodeError):
+            raise BadInput(_UNSTORABLE) from exc
         elif isinstance(exc, OSError):
             raise StoreUnreachable(
                 f"{where}: cannot connect ({exc}); is the server running, are host and port right?"

@@ -55,8 +55,9 @@ async def write_labels(tx: Tx, thread: int, labels: Collection[str]) -> None:
 
 async def add_note(tx: Tx, id: str, text: str, *, agent: str = "", to: str = "", at: float) -> None:  # noqa: A002
     """Leave a note for the other agents; `to` is the one it hands the thread to."""
-    if "\x00" in text:
-        raise BadInput("a note cannot hold a NUL character")
+    for value in (text, agent, to):
+        if "\x00" in value or not _is_unicode(value):
+            raise BadInput("a note cannot hold a NUL, or half a character (a lone surrogate)")
     thread, account = await _locked(tx, id)
     row = (await tx.execute(select(THREAD.c.notes).where(THREAD.c.id == thread))).one()
     notes = [*row.notes, {"agent": agent, "at": at, "text": text} | ({"to": to} if to else {})]
@@ -67,9 +68,11 @@ async def add_note(tx: Tx, id: str, text: str, *, agent: str = "", to: str = "",
 async def put_data(tx: Tx, id: str, values: Mapping[str, Any], *, at: float) -> dict[str, Any]:  # noqa: A002
     """Set keys of the thread's own JSON object; None removes a key. Two agents that set different keys both win."""
     try:
-        json.dumps(dict(values))
-    except (TypeError, ValueError) as exc:
-        raise BadInput(f"data must be JSON: {exc}") from exc
+        text = json.dumps(dict(values), allow_nan=False, ensure_ascii=False)
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise BadInput(f"data must be JSON: {exc}".encode(errors="replace").decode()) from exc
+    values = json.loads(text)  # as it will be read: keys are text, tuples are lists
     thread, account = await _locked(tx, id)
     row = (await tx.execute(select(THREAD.c.data).where(THREAD.c.id == thread))).one()
     data = {k: v for k, v in {**row.data, **values}.items() if v is not None}
@@ -86,6 +89,14 @@ async def _locked(tx: Tx, id: str) -> tuple[int, str]:  # noqa: A002
     # It may have been merged while we waited for the lock.
     now = await resolve(tx, id)
     return (thread, account) if now == thread else await _locked(tx, id)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _word(what: str, value: str) -> None:

@@ -21,6 +21,8 @@ from .app import AsJson, Store, app, err, out, run, settings
 
 CLOCK = 5.0
 """Seconds by which two clocks may differ before it is said: leases and times in threads go by them."""
+PROMPT = 60.0
+"""Seconds from the Date of a mail to its arrival that are nothing unusual."""
 _CAN = {
     "IDLE": "tells of new mail at once", "QRESYNC": "tells what changed and who left",
     "CONDSTORE": "tells what changed", "MOVE": "moves", "UIDPLUS": "expunges one message",
@@ -93,6 +95,7 @@ def check(
                     "capabilities": sorted(look.capabilities), "messages": look.messages, "seconds": look.seconds,
                     "mailboxes": [{"name": b.name, "role": b.role} for b in look.boxes],
                     "newest": look.newest.isoformat() if look.newest else None, "_look": look,
+                    "transits": list(look.transits),
                 }  # fmt: skip
 
             async def sending() -> tuple[list[str], dict[str, Any]]:
@@ -118,6 +121,11 @@ def check(
             if checks.failed == 0 or found:
                 await _clocks(checks, box, found, skew)
             health = await box.health()
+            if health.state not in {"ok", "unreachable"} and found:
+                checks.warn("account", f"{health.state}: {health.error}")
+            for box_ in health.mailboxes:
+                if box_.error:
+                    checks.warn("mailbox", f"{box_.name}: {box_.error}")
             if health.skipped:
                 checks.warn(
                     "mail", f"{health.skipped} messages could not be fetched; `await inbox.health()` counts them"
@@ -168,17 +176,47 @@ async def _clocks(checks: Checks, box: Inbox, found: dict[str, Any] | None, skew
     ours = before + (datetime.now(UTC) - before) / 2
     store_skew = (theirs - ours).total_seconds()
     newest = datetime.fromisoformat(found["newest"]) if found and found.get("newest") else None
-    if skew is None and newest is not None and newest > datetime.now(UTC):
-        skew = (newest - datetime.now(UTC)).total_seconds()  # at least: it was earlier that the server took it in
+    how = "measured by a mail"
+    if skew is None:
+        ahead = (newest - datetime.now(UTC)).total_seconds() if newest is not None else None
+        skew, how = server_clock(found["transits"] if found else [], ahead)
 
     async def said() -> tuple[list[str], dict[str, Any]]:
-        server = f"; the mail server's by {skew:+.0f} s" if skew is not None else ""
-        return [f"the store's clock differs by {store_skew:+.1f} s{server}"], {"store": store_skew, "server": skew}
+        lines = [f"the store's clock differs by {store_skew:+.1f} s"]
+        if found:
+            differs = (
+                f"the mail server's by about {skew:+.0f} s" if skew is not None else "the mail server's is not known"
+            )
+            lines.append(f"{differs} ({how})")
+        return lines, {"store": store_skew, "server": skew, "server_by": how}
 
     await checks.step("clock", datetime.now().astimezone().strftime("%Y-%m-%d %H:%M:%S %Z"), said)
     for name, seconds in (("store", store_skew), ("mail server", skew or 0.0)):
         if abs(seconds) > CLOCK:
             checks.warn("clock", f"this machine and the {name} disagree by {seconds:.0f} s: use NTP on both")
+
+
+def server_clock(transits: list[float], ahead: float | None) -> tuple[float | None, str]:
+    """What mail that is there tells of the mail server's clock, and how; None when it tells nothing.
+
+    IMAP has no way to ask for the time. But what came in tomorrow came in by a clock that is ahead, by so much at
+    least; and when most mail comes in before it was written, the clock is behind. How long mail takes, nobody knows: of
+    a clock that is a little ahead it tells nothing.
+
+    Args:
+        transits: Seconds from Date to arrival of some messages, sorted.
+        ahead: Seconds from now to the newest arrival.
+    """
+    if ahead is not None and ahead > 0:
+        return ahead, "at least: mail came in at that time"
+    if len(transits) < 3:
+        return None, "there is too little mail to tell; --send measures it"
+    middle = transits[len(transits) // 2]
+    if middle < 0:
+        return middle, f"so long before it was written came most of {len(transits)} messages"
+    if middle <= PROMPT:
+        return 0.0, f"{len(transits)} messages came within {PROMPT:.0f} s of their dates"
+    return None, "mail takes long to come in, or that clock is ahead; --send measures it"
 
 
 @app.command()
@@ -257,9 +295,21 @@ def _shown(bar: Progress) -> Callable[[str, int, int], None]:
 async def follow(box: Inbox, *, as_json: bool) -> None:
     """Print what happens in the store, as it happens."""
     seen = await box.last_event()
+    health = await box.health()
+    if not as_json:
+        read = ", ".join(m.name for m in health.mailboxes) or "nothing yet"
+        state = "" if health.state == "ok" else f"; {health.state}: {health.error}"
+        out.print(Text(_plain(f"watching {health.account}: {read}{state}"), style="dim"), soft_wrap=True)
     async for event in box.watch(after=seen):
         if as_json:
             print(event.model_dump_json(), flush=True)
-        else:
-            where = " ".join(x for x in (event.thread, event.message) if x)
-            out.print(Text(f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}"), soft_wrap=True)
+            continue
+        about = event.data or {}
+        words = (event.thread, event.message, *(about.get(name) for name in ("mailbox", "error", "reason")))
+        where = " ".join(str(word) for word in words if word)
+        out.print(Text(_plain(f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}")), soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """For a terminal: without what moves its cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)

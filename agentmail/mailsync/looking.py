@@ -6,9 +6,13 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..imap import Fetched
+from ..imap import DATES, Fetched
+from ..message.parse import parse
 from .roles import ROLES
 from .server import Server
+
+COMPARED = 20
+"""Messages whose dates are compared with the server's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,8 @@ class Look:
     """In the INBOX."""
     newest: datetime | None
     """When the server took in the newest message of the INBOX, by its own clock."""
+    transits: tuple[float, ...]
+    """Seconds from the Date of a message to when the server took it in, by its own clock; of the newest ones."""
     seconds: float
     """For connecting and logging in."""
 
@@ -54,11 +60,16 @@ class Looking(Server):
             boxes = tuple(Box(m.name, role_of.get(m.name, "")) for m in await connection.mailboxes())
             there = await connection.examine(self.account.mailbox)
             newest: datetime | None = None
+            transits: list[float] = []
             if there.exists:
-                uids = await connection.search_places(there.exists, there.exists) or []
-                facts = await connection.fetch(uids[-1:])
-                newest = max((f.received_at for f in facts.values() if f.received_at is not None), default=None)
-            return Look(connection.capabilities, boxes, there.exists, newest, seconds)
+                uids = await connection.search_places(max(1, there.exists - COMPARED + 1), there.exists) or []
+                heads = await connection.fetch(uids[-COMPARED:], DATES)
+                dated = [
+                    (f.received_at, parse(f.body or b"").sent_at) for f in heads.values() if f.received_at is not None
+                ]
+                newest = max((received for received, _ in dated), default=None)
+                transits = sorted((received - sent).total_seconds() for received, sent in dated if sent is not None)
+            return Look(connection.capabilities, boxes, there.exists, newest, tuple(transits), seconds)
 
     async def find_arrived(self, message_id: str) -> Fetched | None:
         """The message with this Message-ID in the INBOX, as the server took it in; None when it is not there yet."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from agentmail.cli import app
 from agentmail.cli.mail import thread_row, why_shown
+from agentmail.cli.receiving import server_clock
 from agentmail.message.models import Address
 from agentmail.store import Thread
 from agentmail.threads.models import Match, Rejected, Why
@@ -55,3 +57,23 @@ def test_what_a_message_hides_is_counted_and_not_shown(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["parse", str(path)])
     assert "17 characters of the HTML that nobody sees were left out" in " ".join(result.stdout.split())
     assert "ignore" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("transits", "ahead", "skew"),
+    [
+        ([], None, None),
+        ([1.0, 2.0], -5.0, None),
+        ([-3600.0, 1.0, 2.0, 3.0, 86_400.0], -5.0, 0.0),
+        ([-301.0, -300.0, -299.0, 5.0], -5.0, -299.0),
+        ([200.0, 300.0, 400.0], -5.0, None),
+        ([200.0, 300.0, 400.0], 120.0, 120.0),
+    ],
+)
+def test_the_mail_servers_clock_as_far_as_mail_tells(
+    transits: list[float], ahead: float | None, skew: float | None
+) -> None:
+    """Without a mail of our own; one sender with a wrong clock changes nothing."""
+    found, how = server_clock(transits, ahead)
+    assert skew == found
+    assert ("--send measures it" in how) == (skew is None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html as html_module
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from .message import compose
-from .message.models import Address, Draft
+from .errors import BadInput
+from .message import citing, compose
+from .message.models import Address, Draft, Message
 from .message.parse import parse
 from .outbox import Outbox
 from .policy import Policy
@@ -51,24 +53,34 @@ class Deciding:
         return await self._outbox.deny(id, by=by, reason=reason)
 
     async def edit(self, id: str, text: str | None = None, *, html: str | None = None, by: str) -> Sent:  # noqa: A002
-        """Replace what a held submission says, and let that go: same people, subject, thread and attachments, a
-        Message-ID of its own. What was held becomes `canceled`; the new submission is given back.
+        """Replace what a held submission says, and let that go: same people, subject, thread, attachments and time, and
+        what it quotes or forwards; a Message-ID of its own. What was held becomes `canceled`, and no approval of it
+        counts any more; the new submission is given back.
 
         Raises:
             Conflict: it is not held (any more).
             BadInput: there is nothing to say, or nobody decides.
         """
         raw = await self._outbox.raw(id)
-        before, rcpt_to = parse(raw), [r.address for r in (await self._outbox.get(id)).recipients]
+        held, answered = await self._outbox.get(id), await self._outbox.answered(id)
+        before, rcpt_to = parse(raw), [r.address for r in held.recipients]
         fixed: dict[str, Any] = {
             "sender": Address(name=self.account.name, email=self.account.address), "footer": self.policy.footer,
             "automatic": self.policy.mark_automatic, "secret": self.store.secret, "now": self._clock(),
         }  # fmt: skip
-        if answered := await self._outbox.answered(id):
+        if answered is not None and held.kind == "reply":
             outgoing = compose.reply(
                 answered, text, html=html, to=before.to, cc=before.cc, attachments=before.attachments,
+                quote=_quotes(before.text, answered) and not _quotes(text or html or "", answered),
                 own_addresses=self.account.own_addresses, ancestors=await self.store.ancestors(str(answered.id)),
                 **fixed,
+            )  # fmt: skip
+        elif answered is not None and held.kind == "forward":
+            if not (text or html or "").strip():
+                raise BadInput("there is nothing to send: give text= or html=")
+            outgoing = compose.forward(
+                answered, to=before.to, cc=before.cc, text=text or "", html=html,
+                original_raw=await self.store.raw(str(answered.id)), **fixed,
             )  # fmt: skip
         else:
             in_headers = {a.key for a in before.recipients} | {self.account.key}
@@ -105,3 +117,9 @@ class Deciding:
     async def grant(self, address: str, *, reason: str = "") -> None:
         """Vouch for an address, so that tools may write to it. For what a trusted person typed, never from a tool."""
         await self._outbox.grant(address, reason=reason)
+
+
+def _quotes(text: str, original: Message) -> bool:
+    """Whether the original stands below, as `compose.reply(quote=True)` puts it there."""
+    line = citing.attribution(original.sender, original.sent_at)
+    return line in text or html_module.escape(line) in text

@@ -28,7 +28,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .bounced import return_path
@@ -201,8 +201,10 @@ class Outbox(Delivery):
         kind: Kind = "reply" if row.kind == "reply" else "forward" if row.kind == "forward" else "new"
         origin: Origin = "tool" if row.origin == "tool" else "program"
         return await self.enqueue(
-            tx, outgoing, kind=kind, answers=answers, key=row.key, origin=origin, agent=row.agent, approved_by=by
-        )
+            tx, outgoing, kind=kind, answers=answers, key=row.key, origin=origin, agent=row.agent, approved_by=by,
+            send_at=datetime.fromtimestamp(row.next_at, UTC) if row.next_at is not None else None,
+            at_most_once=row.at_most_once,
+        )  # fmt: skip
 
     async def _thread_of(self, tx: Tx, message: Message) -> str:
         found = await submissions.thread_of(tx, int(str(message.id)[1:]))

@@ -63,10 +63,10 @@ class Supervision:
             return await submissions.digest_of(tx, (await submissions.one(tx, id)).id)
 
     async def answered(self, id: str) -> Message | None:  # noqa: A002
-        """The message that a reply answers, as it stands in the store; None for everything else."""
+        """The message that a reply answers or a forward sends on, as it stands in the store; None for what is new."""
         async with self.store.reading() as tx:
             row = await submissions.one(tx, id)
-            return await message_of(tx, f"m{row.answers}") if row.kind == "reply" and row.answers is not None else None
+            return await message_of(tx, f"m{row.answers}") if row.answers is not None else None
 
     async def approve(self, id: str, *, by: str, fingerprint: str | None = None) -> Sent:  # noqa: A002
         """Let a held submission go, exactly as it is. It is queued, not sent: `deliver` or the worker sends it.

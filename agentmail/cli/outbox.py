@@ -16,9 +16,9 @@ from ..message.parse import parse
 from ..sent import Sent
 from .app import AsJson, Store, app, out, run
 from .files import show_message
-from .mail import inbox, report
+from .mail import Body, body, inbox, report
 
-outbox = typer.Typer(help="Submissions: list, show, approve, deny, cancel, retry, resolve, pause, resume.")
+outbox = typer.Typer(help="Submissions: list, show, approve, deny, edit, cancel, retry, resolve, pause, resume.")
 app.add_typer(outbox, name="outbox", invoke_without_command=True)
 
 Id = Annotated[str, typer.Argument(metavar="O", help="A submission, such as o3.")]
@@ -138,6 +138,24 @@ def deny(
     async def work() -> Sent:
         async with inbox(store) as box:
             return await box.deny(id, by=me(by), reason=reason)
+
+    tell(run(work), as_json)
+
+
+@outbox.command()
+def edit(
+    id: Id,  # noqa: A002
+    text: Body = None,
+    by: By = None,
+    store: Store = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replace what a held submission says, and let that go: same people, subject, thread, attachments and quote."""
+    written = body(text)
+
+    async def work() -> Sent:
+        async with inbox(store) as box:
+            return await box.edit(id, written, by=me(by))
 
     tell(run(work), as_json)
 

@@ -57,7 +57,7 @@ class _Replies(asyncio.Protocol):
         return self.ended is None and not (self._ready or self._lines or self._partial)
 
     async def next(self, timeout: float) -> tuple[int, str]:
-        if not await self._until(lambda: bool(self._ready), timeout):
+        if not self._ready and not await self._until(lambda: bool(self._ready), timeout):
             raise self.ended or Lost(f"no reply within {timeout:.0f} s")
         return self._ready.popleft()
 
@@ -103,11 +103,14 @@ class _Replies(asyncio.Protocol):
         if not _REPLY.match(line):
             self._end(Lost(f"the server sent no SMTP reply: {printable(line[:200])[:80]!r}"))
             return
-        self._lines.append(line)
-        if line[3:4] != b"-":
-            text = " ".join(filter(None, (printable(one[4:]) for one in self._lines)))
-            self._ready.append((int(line[:3]), text))
+        if line[3:4] == b"-":
+            self._lines.append(line)
+            return
+        text = printable(line[4:])
+        if self._lines:
+            text = " ".join(filter(None, (*(printable(one[4:]) for one in self._lines), text)))
             self._lines = []
+        self._ready.append((int(line[:3]), text))
 
     def eof_received(self) -> bool:
         self._end(Lost("the connection was lost: closed by the server"))

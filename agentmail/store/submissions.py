@@ -6,13 +6,15 @@ Every function takes the caller's transaction.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import and_, case, func, insert, or_, select, text, update
+from sqlalchemy import and_, case, func, insert, select, text, union, update
 
 from ..errors import NotFound
+from ..threads.placement import key_of
 from .database import Tx
 from .reading import number
 from .tables.outbox import BODY, RECIPIENT, SUBMISSION
@@ -88,7 +90,7 @@ async def add(
     tx: Tx, row: Mapping[str, Any], recipients: Sequence[str], raw: bytes, *, thread: int | None
 ) -> Submission:
     """Write a new row, its recipients and its bytes."""
-    id_ = int((await tx.execute(_ADD, row)).scalar_one())
+    id_ = int((await tx.execute(_ADD, {**row, "return_tag": return_tag(str(row["mail_from"]))})).scalar_one())
     await tx.execute(
         _ADD_RECIPIENTS,
         [
@@ -260,9 +262,13 @@ async def sent_under(tx: Tx, account: str, message_ids: Collection[str], *, sinc
     """The submission that went out under one of these Message-IDs, ours or the one a rewriter gave it."""
     if not message_ids:
         return None
-    known_as = select(ALIAS.c.message).where(ALIAS.c.account == account, ALIAS.c.message_id.in_(sorted(message_ids)))
-    named = or_(S.message_id.in_(sorted(message_ids)), S.message.in_(known_as.scalar_subquery()))
-    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), S.created_at >= since))
+    keys = sorted({key_of(i) for i in message_ids})
+    known_as = select(ALIAS.c.message).where(
+        ALIAS.c.account == account, ALIAS.c.key.in_(keys), ALIAS.c.message_id.in_(sorted(message_ids))
+    )
+    under = select(S.id).where(S.account == account, S.message_id.in_(sorted(message_ids)))
+    named = S.id.in_(union(under, select(S.id).where(S.message.in_(known_as.scalar_subquery()))))
+    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), _AGE >= since))
     return found[0] if found else None
 
 
@@ -270,9 +276,16 @@ async def sent_from(tx: Tx, account: str, return_paths: Collection[str], *, sinc
     """The submission whose envelope sender is one of these, which no other mail has."""
     if not return_paths:
         return None
-    named = func.lower(S.mail_from).in_(sorted(return_paths))
-    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), S.created_at >= since))
+    tags = sorted({tag for path in return_paths if (tag := return_tag(path)) is not None})
+    named = and_(S.return_tag.in_(tags), func.lower(S.mail_from).in_(sorted(return_paths)))
+    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), _AGE >= since))
     return found[0] if len(found) == 1 else None
+
+
+def return_tag(mail_from: str) -> str | None:
+    """What makes an envelope sender that of one mail alone (`local+b=tag@domain`)."""
+    found = re.search(r"\+b=([a-z2-7]{16})@", mail_from)
+    return found[1] if found else None
 
 
 async def bounce(tx: Tx, id_: int, address: str, *, code: str, text: str) -> bool:
@@ -310,6 +323,8 @@ _ROWS = (
     .outerjoin(MESSAGE, MESSAGE.c.id == S.message)
     .order_by(S.id)
 )
+_AGE = S.created_at + 0.0
+"""For what is looked up by a name: SQLite would rather walk the index of times, over two weeks of mail."""
 _RECIPIENTS = select(R.submission, R.address, R.state, R.code, R.text).order_by(R.submission, R.position)
 # Built once: building an expression costs more than running it.
 _ADD, _ADD_RECIPIENTS, _ADD_BODY = insert(SUBMISSION).returning(S.id), insert(RECIPIENT), insert(BODY)

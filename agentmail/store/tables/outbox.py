@@ -37,6 +37,8 @@ class SubmissionRow(SQLModel, table=True):
         Index("submission_state", "account", "state", "id"),
         Index("submission_created", "account", "created_at"),
         Index("submission_message", "message"),
+        # Bounces by the envelope sender that one mail alone had.
+        Index("submission_return_tag", "account", "return_tag"),
         {"sqlite_autoincrement": True},
     )  # fmt: skip
 
@@ -55,6 +57,8 @@ class SubmissionRow(SQLModel, table=True):
     answers: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
     generation: int | None = Field(default=None, sa_column=Column(Integer, nullable=True))
     mail_from: str = _text()
+    return_tag: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
+    """What makes `mail_from` that of this mail alone (VERP); NULL where it is the account's own."""
     subject: str = _text()
     size: int = Field(default=0, sa_column=Column(Integer, nullable=False))
     digest: str = _text()

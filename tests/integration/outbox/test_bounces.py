@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event as sql_event
 
 from agentmail import Attachment, Inbox, Policy
 from agentmail.errors import Conflict
 from agentmail.message.parse import parse
 from agentmail.outbox import Sent
 from agentmail.settings import Account
+from agentmail.store import submissions
 
 from .conftest import Bench
 from .scripted import CLOSE
@@ -189,3 +193,87 @@ async def test_a_person_edits_what_is_held(mail_account: Account, dovecot: Any, 
         edited = await inbox.edit(answer.id, "nothing more", by="petra")
         assert edited.thread == answer.thread
         assert (held.message_id,) == parse(await inbox.submission_raw(edited.id)).in_reply_to
+
+
+async def test_an_edit_keeps_what_is_quoted_or_forwarded(mail_account: Account, tmp_path: Path) -> None:
+    """Only the person's words change. Nothing of this reaches a server: all of it is for tomorrow."""
+    policy = Policy(programs="checked", new_recipients="hold", send="hold")
+    raw = (
+        f"From: Ana <ana@else.test>\r\nTo: {mail_account.address}\r\nSubject: offer\r\nMessage-ID: <q@else.test>\r\n"
+        "Date: Mon, 05 Jan 2026 09:00:00 +0000\r\n\r\nThe price is 100.\r\n"
+    ).encode()
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).replace(microsecond=0)
+    async with Inbox(mail_account, store=f"sqlite:///{tmp_path / 'b.db'}", policy=policy) as inbox:
+        question = (await inbox.store.file(parse(raw), account=mail_account.key, raw=raw)).id
+        for quote in (True, False):
+            held = await inbox.reply(question, "first words", quote=quote, send_at=tomorrow)
+            shown = await inbox.fingerprint(held.id)
+            edited = await inbox.edit(held.id, "second words", by="petra")
+            assert ("queued", tomorrow) == (edited.state, edited.next_attempt)
+            text = parse(await inbox.submission_raw(edited.id)).text
+            assert quote == ("> The price is 100." in text)
+            assert "second words" in text
+            assert "first words" not in text
+            assert shown != await inbox.fingerprint(edited.id)
+            with pytest.raises(Conflict):
+                await inbox.approve(held.id, by="bo", fingerprint=shown)
+        with_quote = text + "\n\nOn Mon, Jan 5, 2026 at 9:00 AM Ana <ana@else.test> wrote:\n> only this line\n"
+        held = await inbox.reply(question, "first words", quote=True, send_at=tomorrow)
+        edited = await inbox.edit(held.id, with_quote, by="petra")
+        assert 1 == parse(await inbox.submission_raw(edited.id)).text.count("wrote:"), "the person kept a part of it"
+        sent_on = await inbox.forward(question, [mail_account.address], "look")
+        edited = await inbox.edit(sent_on.id, "look at the price", by="petra")
+        message = parse(await inbox.submission_raw(edited.id))
+        assert "look at the price" in message.text
+        assert "The price is 100." in message.text
+        assert "Fwd: offer" == message.subject
+        assert () == message.in_reply_to
+
+
+async def test_an_edit_that_is_held_again_is_approved_as_it_is_now(bench: Bench) -> None:
+    """The caps against loops count for a person's words too; who saw the old ones approves nothing."""
+    box = bench.outbox(Policy(per_thread_day=1))
+    question = await bench.receive()
+    assert "sent" == (await box.submit(bench.mail(), kind="reply", answers=question)).state
+    held = await box.submit(bench.mail(text="one"), kind="reply", answers=question)
+    assert "held" == held.state
+    seen = await box.fingerprint(held.id)
+    again = await box.edit(held.id, bench.mail(text="two"), by="petra")
+    assert "held" == again.state
+    for id_ in (held.id, again.id):
+        with pytest.raises(Conflict):
+            await box.approve(id_, by="bo", fingerprint=seen)
+    assert "queued" == (await box.approve(again.id, by="bo", fingerprint=await box.fingerprint(again.id))).state
+
+
+async def test_a_bounce_is_looked_up_and_not_searched_for(bench: Bench) -> None:
+    """By an index of its own, on both databases: constant in the size of the store."""
+    ran: list[tuple[str, Any]] = []
+    engine = bench.store.db.engine.sync_engine
+
+    def note(_: Any, __: Any, sql: str, values: Any, *___: Any) -> None:
+        ran.append((sql, values))
+
+    async with bench.store.reading() as tx:
+        sql_event.listen(engine, "before_cursor_execute", note)
+        try:
+            await submissions.sent_from(tx, "agent@test.local", ["agent+b=abcdefghijklmnop@test.local"], since=0.0)
+            await submissions.sent_under(tx, "agent@test.local", ["<rewritten@provider.test>"], since=0.0)
+        finally:
+            sql_event.remove(engine, "before_cursor_execute", note)
+    by_path, by_id = (one for one in ran if one[0].startswith("SELECT"))
+    async with bench.store.db.write() as tx:
+        driver: Any = (await tx.get_raw_connection()).driver_connection
+        plans = []
+        for sql, values in (by_path, by_id):
+            if bench.store.db.sqlite:
+                rows = driver._conn.execute(f"EXPLAIN QUERY PLAN {sql}", values).fetchall()
+                plans.append("\n".join(r[3] for r in rows))
+            else:
+                await driver.execute("SET LOCAL enable_seqscan = off")  # an empty table is read as a whole otherwise
+                plans.append("\n".join(r[0] for r in await driver.fetch(f"EXPLAIN {sql}", *values)))
+    if bench.store.db.sqlite:  # PostgreSQL has nothing to choose by in an empty table
+        assert "submission_return_tag" in plans[0], plans[0]
+        assert "submission_message_id" in plans[1], plans[1]
+    for plan in plans:
+        assert not re.search("SCAN (alias|submission)|Seq Scan", plan), plan

@@ -88,6 +88,17 @@ class Wire(imaplib.IMAP4):
         self.untagged_responses.clear()
         self._get_capabilities()
 
+    def _get_capabilities(self) -> None:
+        """What the greeting said, which most servers say there (RFC 9051 7.1, CAPABILITY), or else by asking.
+
+        Nothing that was said before TLS is there any more when it is asked for after STARTTLS.
+        """
+        told = self.untagged_responses.pop("CAPABILITY", None)
+        if told and isinstance(told[-1], bytes):
+            self.capabilities = tuple(told[-1].decode("ascii", "replace").upper().split())
+        else:
+            super()._get_capabilities()  # type: ignore[misc]  # imaplib has it; its stubs do not
+
     def read(self, size: int) -> bytes:
         self.spend(size)
         return super().read(size)

@@ -16,18 +16,17 @@ from .reading import LARGEST, SLICE, TRIES, Reading
 class Fetching(Reading):
     """The part of a pass that fetches."""
 
-    async def _bodies(self, batch: Sequence[Fetched], then: Sequence[Fetched] = ()) -> list[Fetched]:
+    async def _bodies(self, batch: Sequence[Fetched], then: Asked | None = None) -> list[Fetched]:
         """The batch with bodies, without those that are not there any more and those that cannot be had.
 
-        `then` is the batch after it, which the server may begin to send.
+        `then` is what will be asked for next, which the server may begin to send.
         """
         if is_huge(batch):
             return await self._huge(batch[0])
         uids = [f.uid for f in batch]
         connection = await self._again()
         try:
-            ahead = Asked(tuple(f.uid for f in then), WHOLE) if then and not is_huge(then) else None
-            found = await connection.fetch(uids, WHOLE, expected=sum(f.size or 0 for f in batch), then=ahead)
+            found = await connection.fetch(uids, WHOLE, expected=sum(f.size or 0 for f in batch), then=then)
         except (Lost, MailboxError) as exc:
             return await self._one_is_poison(batch, exc)
         whole: list[Fetched] = []

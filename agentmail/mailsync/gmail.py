@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, timedelta
 
 from ..errors import Throttled
-from ..imap import Fetched, ImapConnection, uid_sets
+from ..imap import Fetched, Gmail, ImapConnection, uid_sets
 from ..imap.batches import BATCH
 from ..store import Filed, Tx, connections, positions
 from .reading import Reading
@@ -60,14 +60,16 @@ class Labelled(Reading):
                 "out for a day at 2.5 GB; it goes on at midnight UTC", retry_after=(midnight - now).total_seconds(),
             )  # fmt: skip
 
-    async def _note_gmail(self, tx: Tx, bodies: Sequence[Fetched], filed: Mapping[int, Filed]) -> None:
+    async def _note_gmail(
+        self, tx: Tx, bodies: Sequence[Fetched], said: Mapping[int, Gmail], filed: Mapping[int, Filed]
+    ) -> None:
         """In the transaction that files them: how much was fetched, and what Gmail says of it."""
-        if not self.said:
+        if not said:
             return
         await connections.count_fetched(tx, self.place.account, self._day(), sum(len(b.body or b"") for b in bodies))
         await connections.save_labels(tx, self.place.account, {
             g.msgid: (g.thrid, g.labels, int(filed[u].id[1:]))
-            for u, g in self.said.items() if u in filed and filed[u].id.startswith("m")
+            for u, g in said.items() if u in filed and filed[u].id.startswith("m")
         })  # fmt: skip
 
     async def _follow_labels(self, found: Mapping[int, Fetched]) -> None:

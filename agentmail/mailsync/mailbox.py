@@ -12,13 +12,16 @@ The snapshot is the one taken before the loop: what arrives during it is found b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
-from ..imap import Fetched, ImapConnection, Snapshot, uid_sets
-from ..imap.batches import BATCH, batches
+from ..imap import FACTS, WHOLE, Fetched, Gmail, ImapConnection, Snapshot, uid_sets
+from ..imap.batches import BATCH, batches, is_huge
+from ..imap.pipeline import Asked
 from ..message.identifiers import is_ours
 from ..message.parse import parse
 from ..store import Arrival, Filed, Location, Tx, positions
@@ -32,6 +35,20 @@ from .reading import BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
 AT_ONCE = 32 * 2**10
 """Bytes of mail that the event loop itself may parse, which takes it about a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A batch that needs only to be filed."""
+
+    bodies: Sequence[Fetched]
+    prepared: Sequence[Prepared]
+    broken: Sequence[tuple[Arrival, BaseException]]
+    said: Mapping[int, Gmail]
+    low: int
+    """The uid up to which everything is filed with it."""
+    planned: int
+    """How many messages were asked for."""
 
 
 class MailboxPass(Fetching, Beginning, Changes, Labelled):
@@ -93,10 +110,10 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
         if len(new) > BATCH or any(f.size is None for f in new):
             return None
         if new and all(f.body for f in new):
-            await self._file(new, low=new[-1].uid)
+            await self._file(await self._ready(new, new))
         else:
             for batch in batches(new):
-                await self._file(await self._bodies(batch), low=batch[-1].uid)
+                await self._file(await self._ready(await self._bodies(batch), batch))
         if new:
             self.position = replace(position, low=max(position.low, new[-1].uid))
         return self.result
@@ -137,43 +154,70 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
     # -- fetching
 
     async def _file_all(self, missing: Sequence[int]) -> None:
-        """Fetch one batch while the one before is parsed and filed; file them in the order of their uids."""
+        """Fetch and parse one batch while the one before is filed; file them in the order of their uids."""
+        incoming = self._incoming(missing)
+
+        async def upcoming() -> Ready | Exception | None:
+            try:
+                return await anext(incoming, None)
+            except Exception as exc:  # noqa: BLE001 - raised below, when what came before it is filed
+                return exc
+
         done = 0
-        for piece in uid_sets(missing):
+        try:
+            async with aclosing(incoming), asyncio.TaskGroup() as group:
+                ready = await upcoming()
+                while isinstance(ready, Ready):
+                    ahead = group.create_task(upcoming())
+                    await self._file(ready)
+                    done += ready.planned
+                    if self.progress is not None:
+                        self.progress(done, len(missing))
+                    ready = await ahead
+        except BaseExceptionGroup as failed:  # one thing at a time goes wrong here: the first says what
+            raise failed.exceptions[0] from None
+        if ready is not None:
+            raise ready
+
+    async def _incoming(self, missing: Sequence[int]) -> AsyncGenerator[Ready]:
+        """The missing messages in batches, parsed. Each command is sent before the one in front of it is answered."""
+        pieces = list(uid_sets(missing))
+        for n, piece in enumerate(pieces):
             connection = await self._again()
             if not (wanted := await self._known_elsewhere(connection, piece)):
                 continue
             await self._within_the_day(connection)
             facts = await self._facts(connection, wanted)
+            # Gmail is asked for its ids first, which of the next piece are wanted.
+            further = [Asked(tuple(p), FACTS) for p in pieces[n + 1 : n + 2] if not connection.is_gmail]
             planned = list(batches([facts[u] for u in wanted]))
-            ahead: asyncio.Task[list[Fetched]] | None = None
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for i, batch in enumerate(planned):
-                        after = planned[i + 1 : i + 3]
-                        bodies = await (ahead or self._bodies(batch, *after[:1]))
-                        ahead = group.create_task(self._bodies(*after)) if after else None
-                        await self._file(bodies, low=batch[-1].uid)
-                        done += len(batch)
-                        if self.progress is not None:
-                            self.progress(done, len(missing))
-            except BaseExceptionGroup as failed:  # one thing at a time goes wrong here: the first says what
-                raise failed.exceptions[0] from None
+            for batch, after in zip_longest(planned, planned[1:]):
+                if after is None:
+                    then = further[0] if further else None
+                else:
+                    then = Asked(tuple(f.uid for f in after), WHOLE) if not is_huge(after) else None
+                yield await self._ready(await self._bodies(batch, then), batch)
 
-    # -- filing
-
-    async def _file(self, bodies: Sequence[Fetched], *, low: int) -> None:
-        place, uidvalidity = self.place, self.snapshot.uidvalidity
+    async def _ready(self, bodies: Sequence[Fetched], planned: Sequence[Fetched]) -> Ready:
+        """Parse, which is most of the work."""
         # A message or two are prepared sooner than a thread takes over.
         few = sum(len(b.body or b"") for b in bodies) <= AT_ONCE
         prepared, broken = self._prepare(bodies) if few else await asyncio.to_thread(self._prepare, bodies)
+        return Ready(bodies, prepared, broken, self.said, planned[-1].uid, len(planned))
+
+    # -- filing
+
+    async def _file(self, ready: Ready) -> None:
+        place, uidvalidity = self.place, self.snapshot.uidvalidity
+        bodies, prepared, broken = ready.bodies, ready.prepared, ready.broken
 
         async def work(tx: Tx) -> list[Filed]:
             filed = await self._filed(tx, prepared)
             for arrival, exc in broken:
                 filed.append(await self.store.put_aside(tx, arrival, exc, account=place.account))
             uids = [b.uid for b in bodies]
-            await self._note_gmail(tx, bodies, dict(zip(self._order(prepared, broken), filed, strict=True)))
+            placed = dict(zip(self._order(prepared, broken), filed, strict=True))
+            await self._note_gmail(tx, bodies, ready.said, placed)
             if uidvalidity:
                 await positions.unskip(tx, place.account, place.mailbox, uidvalidity, uids)
             aside = [u for u, f in zip(self._order(prepared, broken), filed, strict=True) if f.id.startswith("q")]
@@ -182,7 +226,7 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
                                      tries=1, at=self.now().timestamp())  # fmt: skip
             # A position that was not read just now is compared with the row that it stands for.
             history = None if self.known is None else self.known.history
-            await positions.advance(tx, place.account, place.mailbox, uidvalidity=uidvalidity, low=low,
+            await positions.advance(tx, place.account, place.mailbox, uidvalidity=uidvalidity, low=ready.low,
                                     epoch=self.epoch, history=history)  # fmt: skip
             return filed
 

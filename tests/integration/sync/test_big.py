@@ -7,14 +7,12 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from agentmail.imap import Fetched
 from agentmail.mailsync import FirstRun
-from agentmail.mailsync.mailbox import MailboxPass
+from agentmail.mailsync.mailbox import MailboxPass, Ready
 from tests.servers.dovecot import Dovecot
 
 from .conftest import World, mail
@@ -139,9 +137,9 @@ async def test_a_mailbox_of_200000_messages_is_read_by_bounded_commands(
     body. What is done with a message is not what is tried here, so it is only counted."""
     number, filed = 200_000, list[int]()
 
-    async def count(self: MailboxPass, bodies: Sequence[Fetched], *, low: int) -> None:
-        assert all(b.body for b in bodies)
-        filed.extend(b.uid for b in bodies)
+    async def count(self: MailboxPass, ready: Ready) -> None:
+        assert all(b.body for b in ready.bodies)
+        filed.extend(b.uid for b in ready.bodies)
 
     monkeypatch.setattr(MailboxPass, "_file", count)
     async with Endless(number) as liar:

@@ -16,7 +16,8 @@ from typing import IO
 import pytest
 
 from agentmail.errors import ServerError
-from agentmail.mailsync import FirstRun, MailSync, fetching
+from agentmail.imap import batches
+from agentmail.mailsync import FirstRun, MailSync
 from agentmail.settings import Account
 from agentmail.store import ThreadStore
 from agentmail.testing import FaultProxy
@@ -80,7 +81,7 @@ async def test_cut_after_every_kth_byte(
     dovecot: Dovecot, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Several batches, so that one is asked for while another is still coming.
-    monkeypatch.setattr(fetching, "BATCH", 2)
+    monkeypatch.setattr(batches, "BATCH", 2)
     await _cut(dovecot, tmp_path, direction, 30)
 
 
@@ -89,7 +90,7 @@ async def test_cut_after_every_kth_byte(
 async def test_cut_after_every_byte_or_so(
     dovecot: Dovecot, tmp_path: Path, direction: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetching, "BATCH", 2)
+    monkeypatch.setattr(batches, "BATCH", 2)
     await _cut(dovecot, tmp_path, direction, CUTS // 2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
+from agentmail.imap import ImapConnection
 from agentmail.imap.wire import Wire
 from agentmail.mailsync.mailbox import MailboxPass
 from agentmail.store.positions import Position
@@ -36,6 +37,23 @@ async def test_one_command_brings_one_message(world: World, monkeypatch: pytest.
             assert "BODY.PEEK[]<0." in fetch
             assert "IDLE" == idle
     assert ids(1, 2) == await world.stored()
+
+
+async def test_logging_in_is_two_commands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server can do is said in its greeting, and again when it lets us in."""
+    said: list[str] = []
+    send = Wire.send
+
+    def heard_by_server(wire: Wire, data: bytes) -> None:
+        said.extend(data.decode("ascii", "replace").split()[1:2])
+        send(wire, data)
+
+    monkeypatch.setattr(Wire, "send", heard_by_server)
+    connection = ImapConnection(world.account)
+    await connection.connect()
+    assert ["LOGIN", "ENABLE"] == said
+    assert "IDLE" in connection.capabilities
+    await connection.close()
 
 
 async def test_a_position_in_memory_is_not_believed_when_its_row_is_another(world: World) -> None:

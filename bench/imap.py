@@ -9,10 +9,10 @@ Every figure is one process on one server with the same mail; the order changes 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -24,9 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from agentmail.mailsync import FirstRun, MailSync
 from agentmail.settings import Account
-from agentmail.store import ThreadStore
 
 from .corpus import generate
 
@@ -124,19 +122,6 @@ def fetch(messages: int, rtt: float, rounds: int) -> None:
               f"agentmail is {wall:.2f} x by wall, {used:.2f} x by CPU")  # fmt: skip
 
 
-async def _ingest(account: Account, url: str, messages: int) -> float:
-    store = ThreadStore(url)
-    await store.open()
-    sync = MailSync(account, store, first_run=FirstRun(history=None), mailboxes=("inbox",))
-    began = time.perf_counter()
-    filed = await sync.poll()
-    took = time.perf_counter() - began
-    assert len(filed) == messages, len(filed)
-    await sync.close()
-    await store.close()
-    return took
-
-
 def _peers(server: Any, user: str, here: str) -> dict[str, list[str]]:
     """Commands of the tools that are installed (`sh bench/peers.sh sync`), each with its defaults, on the same disk."""
     rc = Path(here, "mbsync.rc")
@@ -156,41 +141,63 @@ def _peers(server: Any, user: str, here: str) -> dict[str, list[str]]:
         f'password = secret\nmailboxes = ("INBOX",)\n[destination]\ntype = Maildir\npath = {here}/g/\n'
         "[options]\nread_all = true\ndelete = false\nverbose = 0\n"
     )
+    # It will not run as root, and has its files for itself.
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
     commands = {
         "mbsync": ["mbsync", "-c", str(rc), "-q", "c"],
         "offlineimap": ["offlineimap", "-o", "-c", f"{here}/offlineimap.rc"],
-        "getmail": ["getmail", "--getmaildir", here, "--rcfile", f"{here}/getmail.rc"],
+        "getmail": [*as_nobody, "getmail", "--getmaildir", here, "--rcfile", f"{here}/getmail.rc"],
     }
-    return {name: command for name, command in commands.items() if shutil.which(command[0])}
+    if as_nobody:
+        for path in (Path(here), *Path(here).rglob("*")):
+            os.chown(path, 65534, 65534)
+    return {name: command for name, command in commands.items() if shutil.which(name)}
 
 
-def ingest(messages: int, rounds: int) -> None:
+def _ours(account: Account, here: str) -> tuple[list[str], dict[str, str]]:
+    """The whole command, as the others are: start of Python included."""
+    settings = {"address": account.address, "password": "secret", "imap_host": account.imap_host,
+                "imap_port": account.imap_port, "imap_security": "plain", "smtp_host": account.imap_host,
+                "smtp_port": 9, "smtp_security": "plain", "store": f"sqlite:///{here}/s.db"}  # fmt: skip
+    env = {f"AGENTMAIL_{name.upper()}": str(value) for name, value in settings.items()}
+    return [str(Path(sys.executable).with_name("agentmail")), "sync", "--all", "--json"], env
+
+
+def _found(name: str, here: str, said: str) -> int:
+    if name == "agentmail":
+        return int(json.loads(said.splitlines()[-1])["messages"])
+    return sum(1 for p in Path(here).rglob("*") if p.parent.name in {"cur", "new"})
+
+
+def ingest(messages: int, rounds: int, only: str) -> None:
     """Fetched, parsed, threaded and stored, beside tools that write what they fetched to a Maildir."""
-    seconds: dict[str, list[float]] = {}
+    runs: dict[str, list[tuple[float, float]]] = {}
     with _dovecot(messages) as (server, user):
         for turn in range(rounds):
-            with tempfile.TemporaryDirectory(dir=".cache") as directory:
-                here = str(Path(directory).resolve())
-                account = server.account(user, "plain", timeout=60.0)
-                runs: list[tuple[str, list[str]]] = [("agentmail", []), *_peers(server, user, here).items()]
-                for name, command in runs[:: -1 if turn % 2 else 1]:
-                    began = time.perf_counter()
-                    if command:
-                        done = subprocess.run(command, check=False, capture_output=True, text=True)
-                        if done.returncode:
-                            print(f"{name} failed: {(done.stderr or done.stdout).strip()[-200:]}")
-                            continue
-                        took = time.perf_counter() - began
-                        found = sum(1 for p in Path(here).rglob("*") if p.parent.name in {"cur", "new"})
-                        assert found >= messages, (name, found)
-                        for box in ("mog" if name == "getmail" else "mo"):
-                            shutil.rmtree(Path(here, box), ignore_errors=True)
-                    else:
-                        took = asyncio.run(_ingest(account, f"sqlite:///{here}/s.db", messages))
-                    seconds.setdefault(name, []).append(took)
-    for name, took in seconds.items():
-        ratio = statistics.median(t / o for t, o in zip(took, seconds["agentmail"], strict=False))
-        print(f"{name:12} {messages / statistics.median(took):7.0f} messages/s {statistics.median(took):6.1f} s; "
+            names = [n for n in ("agentmail", "mbsync", "offlineimap", "getmail") if n in only.split(",")]
+            for name in names[:: -1 if turn % 2 else 1]:
+                with tempfile.TemporaryDirectory(dir=".cache") as directory:
+                    here, env = str(Path(directory).resolve()), dict[str, str]()
+                    if name == "agentmail":
+                        command, env = _ours(server.account(user, "plain"), here)
+                    elif (command := _peers(server, user, here).get(name, [])) == []:
+                        continue
+                    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+                    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=here,
+                                          env={**os.environ, **env})  # fmt: skip
+                    took, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+                    if done.returncode:
+                        print(f"{name} failed: {(done.stderr or done.stdout).strip()[-200:]}")
+                        continue
+                    found = _found(name, here, done.stdout)
+                    assert found >= messages, (name, found)
+                    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                    runs.setdefault(name, []).append((took, used))
+    for name, figures in runs.items():
+        took, used = (statistics.median(f[i] for f in figures) for i in (0, 1))
+        pairs = zip(figures, runs["agentmail"], strict=False)
+        ratio = statistics.median(theirs[0] / ours[0] for theirs, ours in pairs)
+        print(f"{name:12} {messages / took:7.0f} messages/s {took:6.1f} s {used / messages * 1e6:6.0f} us CPU/message; "
               f"agentmail is {ratio:.2f} x")  # fmt: skip
 
 
@@ -200,11 +207,12 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=2000)
     parser.add_argument("--rtt", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="agentmail,mbsync,offlineimap,getmail", help="ingest: these, by commas")
     given = parser.parse_args()
     if given.what == "fetch":
         fetch(given.messages, given.rtt, given.rounds)
     else:
-        ingest(given.messages, given.rounds)
+        ingest(given.messages, given.rounds, given.only)
 
 
 if __name__ == "__main__":

@@ -358,6 +358,8 @@ class _Walk:
                     page.lines.append(Line("", frame.depth, self._now(frame.kind)))
                 self._put(line, frame)
             return
+        if frame.tag == "sup" and text[:1].isdigit() and page.parts and page.parts[-1][-1:].isalnum():
+            text = f"^{text}"  # 20 euros and 99 cents are not 2099
         if not sight.preformatted:
             text = _SPACES.sub(" ", text)
             if not page.parts or page.parts[-1].endswith(" "):
@@ -435,14 +437,27 @@ def _holds_blockquote(node: LexborNode) -> bool:
 
 
 def _row(cells: list[list[Line]]) -> list[Line]:
-    """A table row as one line, "a | b | c", when every cell is one line; otherwise cell under cell."""
+    """A table row as one line, "a | b | c", when its cells are short; otherwise cell under cell.
+
+    A cell of two lines ("Blue<br>shirt") is one of them: under each other the columns could not be told.
+    """
     filled = [[line for line in cell if line.text] for cell in cells]
     filled = [cell for cell in filled if cell]
-    if len(filled) > 1 and all(len(cell) == 1 for cell in filled):
-        firsts = [cell[0] for cell in filled]
-        if len({(line.depth, line.kind) for line in firsts}) == 1 and sum(len(line.text) for line in firsts) < 1_000:
-            return [firsts[0]._replace(text=" | ".join(line.text.strip() for line in firsts))]
+    if len(filled) > 1 and (single := sum(len(cell) == 1 for cell in filled)):
+        lines = [line for cell in filled for line in cell]
+        size = sum(len(line.text) for line in lines)
+        tidy = single == len(filled) or (
+            size < 200 and all(len(_without_blank_edges(cell)) <= 2 for cell in cells) and not any(map(_is_item, lines))
+        )
+        if tidy and size < 1_000 and len({(line.depth, line.kind) for line in lines}) == 1:
+            words = (" ".join(line.text.strip() for line in cell) for cell in filled)
+            return [lines[0]._replace(text=" | ".join(words))]
     return [line for cell in cells for line in _without_blank_edges(cell)]
+
+
+def _is_item(line: Line) -> bool:
+    text = line.text.lstrip()
+    return text[:2] == "- " or (text[:1].isdigit() and ". " in text[:8])
 
 
 def _without_blank_edges(lines: list[Line]) -> list[Line]:

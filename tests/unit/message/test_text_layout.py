@@ -28,6 +28,12 @@ PAGES = {
         "<table><thead><tr><th>Item</th><th>Price</th></tr></thead><tr><td>Pen</td><td>2 €</td></tr></table>",
         "Item | Price\nPen | 2 €",
     ),
+    "table with a cell of two lines": (
+        "<table><tr><td>Blue<br>shirt</td><td>2</td><td>20 €</td></tr><tr><td>Socks</td><td>1</td></tr></table>",
+        "Blue shirt | 2 | 20 €\nSocks | 1",
+    ),
+    "a list in a cell": ("<table><tr><td><ul><li>a<li>b</ul></td><td>x</td></tr></table>", "- a\n- b\nx"),
+    "cents and powers": ("<p>20<sup>99</sup> € a m<sup>2</sup>, the 1<sup>st</sup></p>", "20^99 € a m^2, the 1st"),
     "table for layout": (
         "<table><tr><td><table><tr><td><p>One</p><p>Two</p></td></tr></table></td><td>Side</td></tr></table>",
         "One\n\nTwo\nSide",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import signal
 from collections import defaultdict
@@ -14,7 +15,7 @@ import pytest
 
 from bench.corpus import Mail, generate
 
-from .command import Done, agentmail, environment, start
+from .command import COMMAND, Done, agentmail, environment, start
 
 MAIL = list(generate(300, seed=11, small=True))
 KEYS = {"messages", "filed", "duplicates", "threads", "defects", "seconds"}
@@ -179,6 +180,25 @@ async def test_killed_and_run_again(store_url: str, tmp_path: Path, kills: int) 
     found, parents = await threads(store_url, tmp_path)
     assert found == answer(mails)
     assert sum(map(len, found)) == len(mails) == len(parents)
+
+
+async def test_a_bar_on_a_terminal_and_nothing_in_a_pipe(tmp_path: Path) -> None:
+    mails = as_eml(tmp_path / "mail", MAIL[:5])
+    words = "import", str(mails), "--json", "--store", f"sqlite:///{tmp_path}/bar.db"
+    piped = await agentmail(*words, env=environment(), cwd=tmp_path)
+    assert (piped.code, piped.err) == (0, "")
+    ours, theirs = os.openpty()
+    process = await asyncio.create_subprocess_exec(
+        str(COMMAND), *words, env=environment(TERM="xterm"), cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=theirs
+    )
+    os.close(theirs)
+    out, _ = await process.communicate()
+    shown = os.read(ours, 2**16)
+    os.close(ours)
+    assert process.returncode == 0
+    assert set(json.loads(out)) == KEYS  # the bar is not in the answer
+    assert b"messages" in shown
+    assert "━".encode() in shown
 
 
 async def test_a_killed_import_leaves_no_process_behind(tmp_path: Path) -> None:

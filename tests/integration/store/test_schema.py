@@ -48,7 +48,17 @@ async def test_a_second_opening_changes_nothing(store_url: str) -> None:
         assert len(secret) == 32
 
 
-async def test_many_processes_open_an_empty_store_at_once(store_url: str) -> None:
+@pytest.mark.parametrize(
+    ("revision", "processes"), [("", 4), pytest.param("", 8, marks=pytest.mark.soak),
+                                pytest.param(schema.revisions()[0], 8, marks=pytest.mark.soak)],
+)  # fmt: skip
+async def test_many_processes_open_an_empty_or_old_store_at_once(
+    store_url: str, revision: str, processes: int
+) -> None:
+    if revision:
+        db = Database(store_url)
+        await db.run(lambda tx: tx.run_sync(schema.migrate, revision))
+        await db.close()
     program = (
         "import asyncio, sys\n"
         "from agentmail.store import ThreadStore\n"
@@ -60,11 +70,13 @@ async def test_many_processes_open_an_empty_store_at_once(store_url: str) -> Non
     workers = [
         subprocess.Popen([sys.executable, "-W", "error", "-c", program, store_url], stdout=subprocess.PIPE, text=True,
                          cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
-        for _ in range(4)
+        for _ in range(processes)
     ]  # fmt: skip
-    secrets = {(await asyncio.to_thread(w.communicate, timeout=120))[0].strip() for w in workers}
-    assert [w.returncode for w in workers] == [0] * 4
+    secrets = {(await asyncio.to_thread(w.communicate, timeout=240))[0].strip() for w in workers}
+    assert [w.returncode for w in workers] == [0] * processes
     assert len(secrets) == 1
+    async with ThreadStore(store_url) as store:
+        assert await schema.upgrade(store.db) == schema.revisions()[-1]
 
 
 async def test_a_newer_store_is_refused_and_left_alone(store_url: str) -> None:

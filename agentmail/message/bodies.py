@@ -71,22 +71,26 @@ def _is_stateful(codec: str) -> bool:
 
 def _harmless(data: bytes, charset: str | None, codec: str | None, *, html: bool) -> str | None:
     """The text when nothing in it has to be repaired or removed, but for its line ends; None when something may."""
+    if codec in ("utf_8", "ascii") or not charset:
+        try:
+            text = data.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
+        if text.isascii():  # a flag of the string, where the bytes would be looked at once more
+            return None if data.translate(None, PLAIN) else text
+        return text if not unharmless(data) or _seen(data, html=html) else None
     if data.isascii():
         return None if data.translate(None, PLAIN) else data.decode("ascii")
-    if codec in ("utf_8", "ascii") or not charset:
-        if unharmless(data) and not _seen(data, html=html):
-            return None
-        codec = "utf_8"
-    elif codec is None:
+    if codec is None:
         return None
-    elif codec != "cp1252" and codec.startswith(_ONE_BYTE):
+    if codec != "cp1252" and codec.startswith(_ONE_BYTE):
         try:
             return codecs.charmap_decode(data, "strict", _letters_of(codec))[0]  # looks and decodes in one pass
         except UnicodeDecodeError:
             return None
-    elif data.translate(None, _letters(codec)):
+    if data.translate(None, _letters(codec)):
         return None
-    elif codec == "cp1252":
+    if codec == "cp1252":
         codec = "latin_1"  # the same but for 80 to 9F, which are no letters of it here, and far faster
     try:
         return data.decode(codec)

@@ -37,6 +37,7 @@ _USUAL_NAMES = {
     )
 }
 """Names of headers as programs write them, and in lower case."""
+_USUAL_SIZE = 8_192
 _MAX_REMEMBERED = 100
 
 
@@ -68,7 +69,11 @@ def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool
     """The header block in `raw[start:end]`."""
     if outermost and raw[start : start + 1] not in _USUAL_STARTS:
         start = _skip_envelope(raw, start, end, defects)
-    stop, body = _extent(raw, start, end, defects)
+    # Nearly every mail ends its headers within so many bytes, and its lines in LF.
+    stop = raw.find(b"\n\n", start, min(end, start + _USUAL_SIZE))
+    body = stop + 2
+    if stop < 0 or raw[start] == 10 or raw.find(b"\r", start, stop) >= 0:
+        stop, body = _extent(raw, start, end, defects)
     if stop - start > MAX_BLOCK:
         defects.add("headers-cut")
         stop = max(raw.rfind(b"\n", start, start + MAX_BLOCK), start)

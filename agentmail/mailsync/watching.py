@@ -30,6 +30,9 @@ Told = Callable[[list[Filed]], Awaitable[None] | None]
 WITHOUT_IDLE = 30.0
 """Seconds between two polls of a server that cannot IDLE."""
 
+STORE_BUSY = 1.0
+"""Seconds, about, until a store is asked again that was too busy to answer."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -63,25 +66,31 @@ class _Watch:
         await self.sync.store.open()
         try:
             while True:
-                epoch = await self.leases.take(self.account, self.mailbox)
-                if epoch is None:
-                    await self._pause(self.leases.lease / 3)
-                    continue
-                started = self.pace.monotonic()
                 try:
-                    await self._session(epoch)
-                except (LostLease, StoreBusy):
+                    await self._once()
+                except LostLease:
                     continue
-                except Throttled as exc:
-                    await self._pause(exc.retry_after or 60.0)
-                except AuthenticationFailed:
-                    await self._pause(60.0)  # asks the store each time, and the server only when it may
-                except ServerError:
-                    self.backoff.survived(self.pace.monotonic() - started)
-                    await self._wait(self.backoff.failed(self.pace.random()))
+                except StoreBusy:  # a thousand that start at once wait for each other
+                    await self.pace.sleep(STORE_BUSY * (0.5 + self.pace.random()))
         finally:
             with suppress(Exception):
                 await self.leases.release(self.account, self.mailbox)
+
+    async def _once(self) -> None:
+        epoch = await self.leases.take(self.account, self.mailbox)
+        if epoch is None:
+            await self._pause(self.leases.lease / 3)
+            return
+        started = self.pace.monotonic()
+        try:
+            await self._session(epoch)
+        except Throttled as exc:
+            await self._pause(exc.retry_after or 60.0)
+        except AuthenticationFailed:
+            await self._pause(60.0)  # asks the store each time, and the server only when it may
+        except ServerError:
+            self.backoff.survived(self.pace.monotonic() - started)
+            await self._wait(self.backoff.failed(self.pace.random()))
 
     async def _pause(self, seconds: float) -> None:
         await self._wait(seconds * (0.75 + self.pace.random() / 2))

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agentmail.errors import Unreachable
+from agentmail.errors import StoreBusy, Unreachable
 from agentmail.imap import ImapConnection
 from agentmail.mailsync import Leases, MailSync, Pace, watch
 from agentmail.store import Filed
@@ -116,6 +116,28 @@ async def test_s17_a_connection_that_is_silently_dead_costs_one_interval(world: 
             proxy.stall()
             world.deliver(1)
             await heard.until(1)
+
+
+async def test_a_busy_store_ends_no_watch(world: World) -> None:
+    class Busy(Leases):
+        refused = 0
+
+        async def take(self, account: str, mailbox: str) -> int | None:
+            if self.refused < 3:
+                self.refused += 1
+                raise StoreBusy("all connections are in use; try again")
+            return await super().take(account, mailbox)
+
+    heard, pauses = Heard(), list[float]()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        await asyncio.sleep(0)
+
+    async with watching(world.sync(), heard, leases=Busy(world.store), pace=Pace(sleep=sleep)):
+        world.deliver(1)
+        await heard.until(1)
+    assert 3 == len(pauses)
 
 
 async def test_s44_one_process_watches_and_the_other_takes_over(world: World) -> None:

@@ -144,10 +144,12 @@ class Content:
             if depth >= MAX_DEPTH:
                 self.defects.add("too-deep")
                 return self._attach(kind, head, self._as_sent(self.raw[start:end]))
-            if not boundary or len(boundary) > MAX_BOUNDARY:
+            named = 0 < len(boundary) <= MAX_BOUNDARY
+            sections = self._sections(boundary.encode("utf-8", "replace"), start, end) if named else []
+            if not sections:
                 self.defects.add("no-boundary")
                 boundary = self._guess(start, end)
-            sections = self._sections(boundary.encode("utf-8", "replace"), start, end) if boundary else []
+                sections = self._sections(boundary.encode("utf-8", "replace"), start, end) if boundary else []
             if sections:
                 return self._multipart(kind, sections, depth, alternative=alternative, first=first)
             kind, head = "text/plain", head._replace(given=parameters.NONE)
@@ -287,7 +289,7 @@ class Content:
         return sections
 
     def _guess(self, start: int, end: int) -> str:
-        """The boundary that the header forgot to name: a first line `--x` that `--x--` answers."""
+        """The boundary that the header names wrongly or not at all: a first line `--x` that `--x--` answers."""
         match = _GUESS.search(self.raw, start, min(end, start + 4_000))
         if match is None or self.raw.find(b"\n--" + match[1] + b"--", match.end() - 1, end) < 0:
             return ""

@@ -6,10 +6,11 @@ find their thread; nothing else of it stays. The mail server is not touched: del
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, func, insert, or_, select, text, update
+from sqlalchemy import Text, cast, delete, func, insert, or_, select, text, update
 
 from ..errors import BadInput, Conflict
 from ..message.models import Message, Value
@@ -23,7 +24,7 @@ from .reading import resolve
 from .search import unindex
 from .subjects import attach
 from .tables import metadata
-from .tables.outbox import SubmissionRow
+from .tables.outbox import GRANT, SubmissionRow
 from .tables.threads import (
     ACCOUNT,
     ALIAS,
@@ -113,8 +114,26 @@ async def forget_elsewhere(tx: Tx, address: str) -> Deleted:
         sender = parse(bytes(row.data)).sender
         if sender is not None and sender.key == address:
             await tx.execute(delete(QUARANTINE).where(QUARANTINE.c.id == row.id))
-    await tx.execute(delete(APART).where(APART.c.atom == address))
+    await tx.execute(delete(APART).where(APART.c.atom.in_([address, f"~{address}"])))
+    await tx.execute(delete(GRANT).where(GRANT.c.address == address))
+    await _forget_in_log(tx, address)
     return Deleted(still_mentioned=tuple(f"m{m}" for m in await _mentioning(tx, address)))
+
+
+async def _forget_in_log(tx: Tx, address: str) -> None:
+    """What happened stays in the log, to whom does not. It reads the log once."""
+    named = func.lower(cast(EVENT.c.data, Text)).contains(json.dumps(address)[1:-1].lower(), autoescape=True)
+    for row in (await tx.execute(select(EVENT.c.id, EVENT.c.data).where(named))).all():
+        await tx.execute(update(EVENT).where(EVENT.c.id == row.id).values(data=_without(row.data, address)))
+
+
+def _without(value: Any, address: str) -> Any:
+    """A value of JSON, with nothing in the place of each text that names an address."""
+    if isinstance(value, dict):
+        return {key: _without(inner, address) for key, inner in value.items() if address not in key.casefold()}
+    if isinstance(value, list):
+        return [_without(inner, address) for inner in value]
+    return "" if isinstance(value, str) and address in value.casefold() else value
 
 
 async def _mentioning(tx: Tx, address: str) -> list[int]:

@@ -169,7 +169,8 @@ class Delivery(Recovery):
         while True:
             try:
                 async with Changes(self.store.db) as changes:
-                    seen, whole, rest = 0, 0.0, 0.0
+                    seen: int | None = None
+                    whole = rest = 0.0
                     while True:
                         async with self.store.reading() as tx:
                             due, now = await submissions.next_due(tx, self.account.key), await database_now(tx)

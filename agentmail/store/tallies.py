@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..message.models import Message
@@ -143,18 +143,39 @@ async def new_bounces(tx: Tx, account: str) -> list[Message]:
     """Bounces among the messages filed since this was asked last, and the ones shortly before."""
     name = f"bounces {account}"
     mark = (await tx.execute(select(INFO.c.value).where(INFO.c.name == name))).scalar_one_or_none()
-    newest = (await tx.execute(select(func.max(MESSAGE.c.id)).where(MESSAGE.c.account == account))).scalar_one()
-    if newest is None or str(newest) == mark:
+    newest = await _newest(tx)
+    if not newest or str(newest) == mark:
         return []
     rows = await tx.execute(
         select(MESSAGE.c.id, MESSAGE.c.parsed)
-        .where(MESSAGE.c.account == account, MESSAGE.c.id > int(mark or 0) - _OVERLAP, ~MESSAGE.c.outgoing,
-               MESSAGE.c.parsed.contains('"automated":"bounce"', autoescape=True))
+        .where(*_bounces(account), MESSAGE.c.id > int(mark or 0) - _OVERLAP)
         .order_by(MESSAGE.c.id)
-    )  # fmt: skip
+    )
     found = [Message.model_validate_json(r.parsed).model_copy(update={"id": f"m{r.id}"}) for r in rows]
     await _upsert(tx, INFO, {"name": name}, {"value": str(newest)})
     return found
+
+
+async def bounced_since(tx: Tx, account: str, seen: int | None) -> tuple[bool, int]:
+    """Whether a bounce was filed after the message `seen`, and the newest message now. Reads only what is newer.
+
+    Without `seen` it is only a beginning. What appears late below it is found by the next `new_bounces`.
+    """
+    newest = await _newest(tx)
+    if seen is None or newest <= seen:
+        return False, newest
+    found = await tx.execute(select(MESSAGE.c.id).where(*_bounces(account), MESSAGE.c.id > seen).limit(1))
+    return found.first() is not None, newest
+
+
+async def _newest(tx: Tx) -> int:
+    """The newest message of any account: asked for one account, a store with many would be walked through."""
+    return int((await tx.execute(select(func.max(MESSAGE.c.id)))).scalar_one() or 0)
+
+
+def _bounces(account: str) -> tuple[ColumnElement[bool], ...]:
+    mark = MESSAGE.c.parsed.contains('"automated":"bounce"', autoescape=True)
+    return MESSAGE.c.account == account, ~MESSAGE.c.outgoing, mark
 
 
 # -- what stops an account, and who is vouched for --------------------------------------------------------------------

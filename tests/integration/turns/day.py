@@ -20,7 +20,7 @@ from agentmail import Account, Inbox, Policy, Route, ThreadStore, Turn, parse
 from agentmail.errors import AlreadyAnswered, StaleThread, StaleTurn
 from agentmail.message.models import Envelope, Message
 from agentmail.smtp import Outcome
-from agentmail.store import Location, claims, log
+from agentmail.store import Location, claims, log, submissions
 from agentmail.store.arrivals import Arrival
 from agentmail.store.reading import resolve
 from agentmail.testing import ManualClock
@@ -81,6 +81,7 @@ class Day:
         self.rng = random.Random(seed)
         self.people = [Person(f"p{i}@customer{i}.example", f"Person {i}", client=c) for i, c in enumerate(CLIENTS)]
         self.desk = Person(US, "The desk", client="thunderbird")
+        self.bounced = False
         self.wire = Wire(random.Random(f"{seed} wire"))
         self.crew = [self.inbox(name) for name in CREW]
         self.turns: dict[asyncio.Task[None], tuple[int, Turn]] = {}
@@ -130,9 +131,17 @@ class Day:
             if not await self.poll():
                 break
         await self.check()
-        await self.crew[0]._outbox.deliver_due()
+        await self.send_what_is_due()
         self.read_mail()
         await self.advance(60)
+
+    async def send_what_is_due(self) -> None:
+        """As the outbox does while it runs: it reads whether anything is due, and writes when something is."""
+        async with self.store.reading() as tx:
+            due = await submissions.next_due(tx, US)
+        if self.bounced or (due is not None and due <= self.now):
+            await self.crew[0]._outbox.deliver_due()
+        self.bounced = False
 
     # -- time
 
@@ -198,6 +207,7 @@ class Day:
     async def comes_back(self, person: Person, sent: bytes, kind: str) -> None:
         if kind == "bounce":
             await self.arrives(bounce(sent, person.address, self.token().hex()))
+            self.bounced = True
             return
         raw = person.reply(sent, self.words(), now=self.clock(), token=self.token())
         await self.arrives(raw if kind == "answer" else b"Auto-Submitted: auto-replied\r\n" + raw)
@@ -262,6 +272,7 @@ class Day:
     async def poll(self) -> bool:
         found = False
         for number, inbox in enumerate(self.crew):
+            inbox._look_at_timers = 0.0  # more than a second has passed, on the clock that counts here
             async for turn in inbox.turns(wait=False, lease=LEASE):
                 found = True
                 task = asyncio.create_task(self.work(turn))

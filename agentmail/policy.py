@@ -449,7 +449,9 @@ def look_alike(domain: str, familiar: Iterable[str]) -> str | None:
     """The familiar domain that this one could be mistaken for, or None."""
     shape = _shape(domain)
     for other in sorted(familiar):
-        if other and other != domain and len(other) > 4 and (shape == _shape(other) or _one_apart(domain, other)):
+        if not other or other == domain or len(other) <= 4:
+            continue
+        if shape == _shape(other) or _one_apart(domain, other) or _worn(domain, other):
             return other
     return None
 
@@ -474,6 +476,12 @@ def _one_apart(a: str, b: str) -> bool:
         start += 1
     x, y = a[start:], b[start:]
     return x[1:] == y[1:] or x[1:] == y or x == y[1:] or (x[:2] == y[1::-1] and x[2:] == y[2:])
+
+
+def _worn(domain: str, other: str) -> bool:
+    """`acme.test.evil.test`: the whole of the other one in front of somebody else's. `acme.com.br` is a country's."""
+    rest = f".{domain}".partition(f".{other}.")[2]
+    return "." in other and len(rest) > 2
 
 
 def resembles(one: str, other: str) -> bool:

@@ -135,7 +135,8 @@ def test_everything_may_be_held() -> None:
     [("acrne.test", "acme.test"), ("exarnple.com", "example.com"), ("examp1e.com", "example.com"),
      ("example.co", "example.com"), ("exampel.com", "example.com"), ("exаmple.com", "example.com"),
      ("xn--exmple-4nf.com", "example.com"), ("éxample.com", "example.com"), ("micro-soft.com", "microsoft.com"),
-     ("rnicrosoft.com", "microsoft.com"), ("paypaI.com".lower(), "paypal.com"), ("vvhatsapp.com", "whatsapp.com")],
+     ("rnicrosoft.com", "microsoft.com"), ("paypaI.com".lower(), "paypal.com"), ("vvhatsapp.com", "whatsapp.com"),
+     ("example.com.evil.test", "example.com"), ("login.example.com.evil.test", "example.com")],
 )  # fmt: skip
 def test_look_alikes(domain: str, known: str) -> None:
     if domain == "example.co":
@@ -145,7 +146,18 @@ def test_look_alikes(domain: str, known: str) -> None:
     assert "look_alike" in rules(Policy(), tool(f"x@{domain}", wrote={f"y@{known}"}))
 
 
-@pytest.mark.parametrize("domain", ["example.com", "other.org", "acme.example", "a.b", "mail.example.com"])
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "example.com",
+        "other.org",
+        "acme.example",
+        "a.b",
+        "mail.example.com",
+        "example.com.br",
+        "notexample.com.evil.test",
+    ],
+)
 def test_not_look_alikes(domain: str) -> None:
     assert None is look_alike(domain, {"example.com", "acme.test", "b.c"})
 

@@ -85,17 +85,20 @@ class Fetching(Link):
 
     async def flags(self, low: int, high: int | None = None) -> dict[int, Fetched]:
         """Flags of everything from uid `low` to `high` (or the end)."""
-        return await self._fetch_on(low, self._flag_items, "following flags", 4 * QUIET, high=high)
+        return await self._fetch_on(low, self._flag_items, "following flags", QUIET, high=high)
 
-    async def changes(self, low: int, since: int) -> tuple[dict[int, Fetched], list[tuple[int, int]]]:
-        """What changed after that modseq from uid `low` on: flags (RFC 7162 3.1.4), and who left, as ranges.
+    async def changes(
+        self, low: int, since: int, high: int | None = None
+    ) -> tuple[dict[int, Fetched], list[tuple[int, int]]]:
+        """What changed after that modseq from uid `low` to `high` (or the end): flags (RFC 7162 3.1.4), and who left,
+        as ranges. At most some 100,000 messages.
 
         Nobody is said to have left where QRESYNC is not on.
         """
         items = f"{self._flag_items} (CHANGEDSINCE {since}{' VANISHED' if self.tells_who_left else ''})"
         if self._wire is not None:
             self._wire.untagged_responses.pop("VANISHED", None)
-        found = await self._fetch_on(low, items, "following changes", 4 * QUIET)
+        found = await self._fetch_on(low, items, "following changes", QUIET + QUIET // 2, high=high)
         gone = self._wire.untagged_responses.pop("VANISHED", []) if self._wire is not None else []
         return found, vanished_answer([line for line in gone if isinstance(line, bytes)])
 

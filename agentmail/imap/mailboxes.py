@@ -13,6 +13,7 @@ from ..errors import MailboxError
 from .answers import first_number, list_answer, said
 from .link import Link
 from .opening import checked
+from .wire import QUIET
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class Mailboxes(Link):
                 raise imaplib.IMAP4.error(said(data))
             return [Listed(*one) for one in list_answer(data)]
 
-        return await self._call(work, "listing mailboxes")
+        return await self._call(work, "listing mailboxes", budget=QUIET // 4)
 
     async def prefix(self) -> str:
         """What personal mailboxes are below: `INBOX.` on some servers, else nothing."""

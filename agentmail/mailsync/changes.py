@@ -10,6 +10,9 @@ from ..store import Tx, positions
 from .gmail import Labelled
 from .reading import FLAGS_AT_ONCE, FLAGS_EVERY
 
+CHANGES_AT_ONCE = 100_000
+"""Messages about whose changes one FETCH asks."""
+
 T = TypeVar("T")
 
 
@@ -62,10 +65,11 @@ class Changes(Labelled):
             return snapshot.modseq  # everything was fetched with its flags just now
         since = self._changed_since()
         if since is not None:
-            found, gone = await (await self._again()).changes(position.floor + 1, since)
-            await self._save_flags(found)
-            await self._follow_labels(found)
-            await self._vanished(gone, below=low)
+            for first, last in await self._pieces(position.floor + 1):
+                found, gone = await (await self._again()).changes(first, since, last)
+                await self._save_flags(found)
+                await self._follow_labels(found)
+                await self._vanished(gone, below=low)
             return snapshot.modseq
         if position.modseq is not None:
             # It is lower than ours, or not said any more (NOMODSEQ): the server forgot, and nothing is known to be
@@ -82,6 +86,17 @@ class Changes(Labelled):
             await self._save_flags(found)
             await self._follow_labels(found)
         return snapshot.modseq
+
+    async def _pieces(self, low: int) -> list[tuple[int, int | None]]:
+        """From `low` to the end, in pieces of so many messages that an answer about all of each can be held."""
+        if self.snapshot.exists <= CHANGES_AT_ONCE:
+            return [(low, None)]
+        place = self.place
+        async with self.store.reading() as tx:
+            known = sorted(await positions.known_uids(
+                tx, place.account, place.mailbox, self.snapshot.uidvalidity, low, 2**32))  # fmt: skip
+        ends = known[CHANGES_AT_ONCE - 1 :: CHANGES_AT_ONCE]
+        return list(zip([low, *(end + 1 for end in ends)], [*ends, None], strict=True))
 
     def _changed_since(self) -> int | None:
         """The modseq after which the server can say what changed; None when it cannot."""

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import AuthenticationFailed, ServerError, StoreBusy, Throttled
+from ..errors import AuthenticationFailed, ServerError, StoreBusy, StoreUnreachable, Throttled
 from ..imap import IdleRefused, ImapConnection
 from ..store import Filed
 from ..store.positions import LostLease
@@ -25,10 +26,14 @@ from .leases import Leases, leases_of
 from .pacing import Backoff
 from .sync import REIDLE, MailSync
 
+log = logging.getLogger(__name__)
+
 Told = Callable[[list[Filed]], Awaitable[None] | None]
 
 WITHOUT_IDLE = 30.0
 """Seconds between two polls of a server that cannot IDLE."""
+STORE_PAUSE = 5.0
+"""Seconds before the store is asked again after it failed."""
 
 STORE_BUSY = 1.0
 """Seconds, about, until a store is asked again that was too busy to answer."""
@@ -72,6 +77,9 @@ class _Watch:
                     continue
                 except StoreBusy:  # a thousand that start at once wait for each other
                     await self.pace.sleep(STORE_BUSY * (0.5 + self.pace.random()))
+                except StoreUnreachable as exc:  # a database that is started again
+                    log.warning("%s: receiving waits for the store: %s", self.account, exc)
+                    await self.pace.sleep(STORE_PAUSE)
         finally:
             with suppress(Exception):
                 await self.leases.release(self.account, self.mailbox)

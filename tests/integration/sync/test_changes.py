@@ -6,7 +6,7 @@ import pytest
 
 from agentmail.errors import ServerError
 from agentmail.imap import ImapConnection
-from agentmail.mailsync import MailSync
+from agentmail.mailsync import MailSync, changes
 
 from .conftest import World, ids, mail
 from .liar import CLOSE, Liar
@@ -152,6 +152,19 @@ async def test_without_condstore_flags_are_looked_at_now_and_then(world: World, 
         await clock.advance(301)
         await sync.poll()
         assert '["\\\\Seen"]' == (await flags(world))[1]
+
+
+async def test_changes_of_a_big_mailbox_are_asked_for_in_pieces(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No uid is left out between two pieces: one that is unknown may have vanished there."""
+    async with Keeps({n: mail(n) for n in (1, 2, 5, 9, 10)}, capabilities=QRESYNC) as liar:
+        sync = reading(world, liar)
+        await sync.poll()
+        liar.flags, liar.modseq = {1: "\\Seen", 5: "\\Seen", 10: "\\Seen"}, 101
+        monkeypatch.setattr(changes, "CHANGES_AT_ONCE", 2)
+        await sync.poll()
+        asked = [c.split()[2] for c in liar.asked("CHANGEDSINCE")]
+        assert ["1:2", "3:9", "10:*"] == asked
+        assert ["\\Seen" in f for f in (await flags(world)).values()] == [True, False, True, False, True]
 
 
 @pytest.mark.parametrize("looks_between", [True, False])

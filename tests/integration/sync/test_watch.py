@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agentmail.errors import StoreBusy, Unreachable
+from agentmail.errors import StoreBusy, StoreUnreachable, Unreachable
 from agentmail.imap import ImapConnection
 from agentmail.mailsync import Leases, MailSync, Pace, watch
 from agentmail.store import Filed
@@ -175,6 +175,28 @@ async def test_a_stale_epoch_writes_nothing(world: World) -> None:
     assert [] == await world.stored()
 
 
+async def test_a_store_that_fails_for_a_while_is_waited_for(world: World) -> None:
+    """A database that is started again ends no watch, and is not asked without a pause."""
+    sync, heard = world.sync(), Heard()
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            patch.undo()
+        await asyncio.sleep(0)
+
+    async def gone(*_: object) -> None:
+        raise StoreUnreachable("the database is starting")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Leases, "take", gone)
+        async with watching(sync, heard, pace=Pace(sleep=sleep)):
+            world.deliver(1)
+            await heard.until(1)
+    assert [5.0] * 3 == pauses[:3]
+
+
 async def test_who_was_stopped_and_wakes_up_overwrites_no_flags(world: World) -> None:
     """It asked for flags, slept past its lease, and wakes up with an old answer: the new holder has a newer one."""
     async with Liar({1: mail(1)}, capabilities="IMAP4rev1 ENABLE CONDSTORE") as liar:
@@ -192,9 +214,9 @@ async def test_who_was_stopped_and_wakes_up_overwrites_no_flags(world: World) ->
         modseq, flags = 11, "\\Flagged"
         changes = ImapConnection.changes
 
-        async def stopped(self: ImapConnection, low: int, since: int) -> object:
+        async def stopped(self: ImapConnection, low: int, since: int, high: int | None) -> object:
             nonlocal modseq, flags
-            answer = await changes(self, low, since)
+            answer = await changes(self, low, since, high)
             await leases.release(old.account.key, "INBOX")
             second = await Leases(world.store).take(new.account.key, "INBOX")
             modseq, flags = 12, "\\Seen"

@@ -36,18 +36,32 @@ class Preset(NamedTuple):
     note: str
 
 
+def _national(name: str, endings: str) -> tuple[str, ...]:
+    return tuple(f"{name}.{ending}" for ending in endings.split())
+
+
 PRESETS: dict[str, Preset] = {
     "gmail": Preset(("imap.gmail.com", 993, "tls"), ("smtp.gmail.com", 465, "tls"),
                     ("gmail.com", "googlemail.com"), True, "app password (needs 2-step verification) or OAuth2"),
     "outlook": Preset(("outlook.office365.com", 993, "tls"), ("smtp.office365.com", 587, "starttls"),
-                      ("outlook.com", "hotmail.com", "live.com", "msn.com", "office365.com"), True,
+                      ("outlook.com", "hotmail.com", "live.com", "msn.com", "office365.com",
+                       *_national("outlook", "at be cl co.th co.id com.ar com.au com.br com.gr cz de dk es fr hu ie in "
+                                  "it jp kr lv my ph pt sa sg sk"),
+                       *_national("hotmail", "be ca cl co.jp co.kr co.nz co.th co.uk com.ar com.au com.br de dk es fi "
+                                  "fr gr it nl no se"),
+                       *_national("live", "at be ca cl cn co.uk co.za com.ar com.au com.mx com.pt de dk fi fr hk ie in "
+                                  "it jp nl no se")), True,
                       "OAuth2 only: `agentmail login outlook`"),
     "fastmail": Preset(("imap.fastmail.com", 993, "tls"), ("smtp.fastmail.com", 465, "tls"),
-                       ("fastmail.com", "fastmail.fm"), False, "app password"),
+                       ("fastmail.com", "fastmail.fm", "fastmail.net", "fastmail.org", "fastmail.to"), False,
+                       "app password"),
     "icloud": Preset(("imap.mail.me.com", 993, "tls"), ("smtp.mail.me.com", 587, "starttls"),
                      ("icloud.com", "me.com", "mac.com"), False, "app-specific password"),
     "yahoo": Preset(("imap.mail.yahoo.com", 993, "tls"), ("smtp.mail.yahoo.com", 465, "tls"),
-                    ("yahoo.com", "ymail.com", "rocketmail.com"), True, "app password"),
+                    ("yahoo.com", "ymail.com", "rocketmail.com", "myyahoo.com",
+                     *_national("yahoo", "at be ca co.id co.in co.nz co.th co.uk co.za com.ar com.au com.br com.co "
+                                "com.hk com.mx com.my com.ph com.sg com.tr com.tw com.vn de dk es fi fr gr ie in it nl "
+                                "no pl ro se")), True, "app password"),
 }  # fmt: skip
 
 

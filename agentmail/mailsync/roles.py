@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -18,7 +19,10 @@ _NAMES = {
         elementi inviati; verzonden; verzonden items; verzonden berichten; skickat; skickade objekt; sendt;
         sendte elementer; sendt post; lähetetyt; wysłane; elementy wysłane; odeslané; odeslaná pošta; elküldött;
         отправленные; исходящие; надіслані; gönderilmiş öğeler; gönderilmiş postalar; 送信済み; 送信済みメール;
-        送信済みアイテム; 已发送; 已发送邮件; 已傳送郵件; 寄件備份; 보낸편지함; 보낸 편지함; 보낸 메일함; trimise""",
+        送信済みアイテム; 已发送; 已发送邮件; 已傳送郵件; 寄件備份; 보낸편지함; 보낸 편지함; 보낸 메일함; trimise;
+        elemente trimise; elküldött elemek; odoslané; odoslaná pošta; poslano; poslana pošta; изпратени; saadetud;
+        enviats; απεσταλμένα; απεσταλμένα στοιχεία; gönderilenler; đã gửi; thư đã gửi; terkirim; item terkirim;
+        الرسائل المرسلة; العناصر المرسلة; البريد المرسل; דואר שנשלח; פריטים שנשלחו; ส่งแล้ว; จดหมายที่ส่ง""",
     "drafts": "drafts; draft; entwürfe; brouillons; borradores; rascunhos; bozze; concepten; черновики; 下書き; 草稿",
     "junk": """junk; junk e-mail; junk email; spam; bulk mail; bulk; [gmail]/spam; [google mail]/spam; spamverdacht;
         junk-e-mail; indésirables; courrier indésirable; correo no deseado; no deseado; lixo eletrônico;
@@ -57,5 +61,7 @@ def mailbox_for(role: str, listed: Sequence[Entry], prefix: str = "") -> str | N
         for start in (prefix, f"INBOX{mailbox.delimiter}"):
             if start and bare.casefold().startswith(start.casefold()):
                 bare = bare[len(start) :]
-        by_name.setdefault(bare.casefold().replace(mailbox.delimiter or "/", "/"), mailbox.name)
+        # Macs write an é as an e and an accent.
+        bare = unicodedata.normalize("NFC", bare).casefold().replace(mailbox.delimiter or "/", "/")
+        by_name.setdefault(bare, mailbox.name)
     return next((by_name[name] for name in _BY_NAME[role] if name in by_name), None)

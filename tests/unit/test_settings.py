@@ -28,6 +28,22 @@ def test_a_known_provider_needs_address_and_password_only() -> None:
 
 
 @pytest.mark.parametrize(
+    ("domain", "provider"),
+    [("Gmail.com", "gmail"), ("hotmail.co.uk", "outlook"), ("live.nl", "outlook"), ("outlook.de", "outlook"),
+     ("yahoo.fr", "yahoo"), ("fastmail.fm", "fastmail"), ("me.com", "icloud")],
+)  # fmt: skip
+def test_a_provider_is_known_by_its_national_domains_too(domain: str, provider: str) -> None:
+    assert provider == make_account(address=f"me@{domain}").provider
+
+
+@pytest.mark.parametrize("domain", ["yahoo.co.jp", "gmail.com.example.org", "notgmail.com", "mail.yahoo.com"])
+def test_what_only_looks_like_a_provider_is_not_taken_for_it(domain: str) -> None:
+    """A password would go to somebody else. Yahoo in Japan is another company with servers of its own."""
+    with pytest.raises(errors.ConfigurationError, match="imap_host is missing"):
+        make_account(address=f"me@{domain}", password=SECRET)
+
+
+@pytest.mark.parametrize(
     ("given", "files"),
     [
         ({"address": "me@gmail.com"}, True),

@@ -82,6 +82,8 @@ class Box:
      ([Box("INBOX.Sent", delimiter=".")], "INBOX.", "INBOX.Sent"),
      ([Box("[Gmail]/Gesendet"), Box("Gesendete Elemente")], "", "Gesendete Elemente"),
      ([Box("Sent", frozenset({r"\sent", r"\noselect"})), Box("Éléments envoyés")], "", "Éléments envoyés"),
+     ([Box("E\u0301le\u0301ments envoye\u0301s")], "", "E\u0301le\u0301ments envoye\u0301s"),
+     ([Box("INBOX"), Box("Απεσταλμένα")], "", "Απεσταλμένα"), ([Box("Elküldött elemek")], "", "Elküldött elemek"),
      ([Box("INBOX")], "", None)],
 )  # fmt: skip
 def test_sent_is_found_by_use_then_by_name(boxes: list[Box], prefix: str, sent: str | None) -> None:

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from agentmail.message.parse import parse
-from agentmail.store.arrivals import content_key, without_line_ends
-
-ODD = st.text(st.sampled_from("ab \t\n\r\v\f\x1c\x1d\x1e\x1f\x85\u2028\xa0é"), max_size=30)
-
-
-@given(ODD | st.text(max_size=60))
-def test_the_short_way_gives_what_the_long_way_gives(text: str) -> None:
-    assert without_line_ends(text) == "\n".join(line.rstrip() for line in text.splitlines()).strip()
+from agentmail.store.arrivals import content_key
 
 
 def test_the_key_of_a_message_is_what_older_versions_wrote() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from agentmail.message.html import visible
 from agentmail.message.markup import prepare
+from tests.corpus.limits import slowness
 
 BODIES: dict[str, Callable[[int], str]] = {
     "depth": lambda n: "<div>" * n + "x",
@@ -133,24 +134,40 @@ for _name, (_what, _) in OTHERS.items():
 @pytest.mark.parametrize("what", CASES)
 def test_cost_stays_small_and_grows_with_the_size(what: str) -> None:
     """A second or two at most, 300 MB at most, and the cost grows with the size, not with its square."""
+    results, error = _spent(what, CASES[what])
+    finished = [name for name, _, _ in results]
+    assert CASES[what] == finished, f"stopped at {CASES[what][len(finished)]!r}: {error[-2_000:]}"
+    for _ in range(2):  # CPU time on a busy machine doubles now and then: the least of three runs counts
+        if not (slow := _slow(results)):
+            break
+        again = {name: one for name, *one in _spent(what, [name for name, _ in slow])[0]}
+        results = [
+            (name, list(map(min, spent, again[name][0])) if name in again else spent, peak)
+            for name, spent, peak in results
+        ]
+    assert [] == _slow(results)
+    assert results[-1][2] < 300
+
+
+def _spent(what: str, names: list[str]) -> tuple[list[tuple[str, list[float], float]], str]:
+    """`(name, CPU seconds for each size, peak memory)` of each case that came to an end, and what stderr says."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps([what, CASES[what], [5_000, 20_000, 80_000]])],
+        [sys.executable, "-c", PROGRAM, json.dumps([what, names, [5_000, 20_000, 80_000]])],
         capture_output=True,
         text=True,
         check=False,
     )
-    results = [json.loads(line) for line in done.stdout.splitlines()]
-    finished = [name for name, _, _ in results]
-    assert CASES[what] == finished, f"stopped at {CASES[what][len(finished)]!r}: {done.stderr[-2_000:]}"
-    # CPU time on a busy machine doubles now and then; quadratic growth is sixteen times a step. Below 50 ms the clock
-    # tells nothing.
-    slow = [
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()], done.stderr
+
+
+def _slow(results: list[tuple[str, list[float], float]]) -> list[tuple[str, list[float]]]:
+    # Quadratic growth is sixteen times a step. Below 50 ms the clock tells nothing.
+    most = 2.0 * slowness()
+    return [
         (name, spent)
         for name, spent, _ in results
-        if max(spent) > 2.0 or any(after > 8 * max(before, 0.05) for before, after in pairwise(spent))
+        if max(spent) > most or any(after > 8 * max(before, 0.05) for before, after in pairwise(spent))
     ]
-    assert [] == slow
-    assert results[-1][2] < 300
 
 
 def test_the_parser_sees_no_depth_that_it_cannot_take() -> None:

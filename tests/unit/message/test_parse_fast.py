@@ -7,7 +7,7 @@ import re
 from unittest import mock
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentmail.message import bodies, dates, headers, identifiers, parse, transfer
@@ -19,6 +19,7 @@ from tests.corpus.generate import generate
 from tests.corpus.mutate import mutate
 
 NEVER = re.compile(r"(?!)")
+often = settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine too
 
 
 def joined(*pieces: str) -> st.SearchStrategy[str]:
@@ -26,12 +27,13 @@ def joined(*pieces: str) -> st.SearchStrategy[str]:
 
 
 ADDRESS = st.sampled_from(("a@x.org", "Ana <a@x.org>", '"Ana" <a@x.org>', "=?utf-8?q?=C3=A9?= <a@x.org>", "b@y"))
+QUOTED_TWICE = joined('"Ana"', " ", "'", "é", "<a@x.org>").map(lambda text: f'"Ana" "b"{text} <b@y>')
 ADDRESSES = st.lists(ADDRESS, min_size=1, max_size=4).map(", ".join)
-BROKEN = joined("Ana", " ", ", ", ",", '"', "<a@x.org>", "a@x.org", "(", ")", ";", ":", "\\", "é", "=?utf-8?q?=2C?=")
+BROKEN = joined("Ana", " ", ", ", '"', "<a@x.org>", "a@x.org", "(", ")", ";", ":", "\\", "é", "=?utf-8?q?=2C?=")
 
 
-@settings(max_examples=400)
-@given(ADDRESSES | BROKEN)
+@often
+@given(ADDRESSES | QUOTED_TWICE | BROKEN)
 def test_addresses_one_by_one(value):
     value = value.strip(" ")
     pieces = [read_usual(piece) for piece in value.split(", ")]
@@ -51,7 +53,7 @@ DATE = st.builds(
 )  # fmt: skip
 
 
-@settings(max_examples=400)
+@often
 @given(DATE)
 def test_dates(value):
     try:
@@ -90,7 +92,7 @@ CHARSETS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=200)
+@often
 @given(st.binary(max_size=60) | st.text("aあ㆗ㅤ　é\u200bя\n", max_size=20).map(str.encode), st.sampled_from(CHARSETS))
 def test_texts(data, charset):
     for html in (False, True):
@@ -110,7 +112,7 @@ def test_a_text_that_needs_no_cleaning_is_clean(text):
 QUOTED = st.sampled_from((b"=", b" ", b"\t", b"\n", b"\r", b"a", b"=20", b"=\n", b"=3D"))
 
 
-@settings(max_examples=400)
+@often
 @given(st.lists(QUOTED, max_size=12).map(b"".join))
 def test_blanks_at_the_ends_of_quoted_printable(data):
     assert transfer._quoted_printable(data) == binascii.a2b_qp(transfer._BLANKS_AT_END.sub(b"", data))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import resource
 import shutil
@@ -96,6 +97,56 @@ def side_by_side(messages: int, rounds: int, names: list[str]) -> None:
                   f"{cpu / ours[1]:>7.1f}", flush=True)  # fmt: skip
 
 
+async def floor(messages: int) -> None:
+    """What no import can do without, each part by itself in one process: where the CPU time goes, and what is left to
+    gain by writing it better."""
+    from agentmail.archive.ahead import Terms, prepare_batch
+    from agentmail.archive.reading import Unread, read_small
+    from agentmail.message.parse import parse
+    from agentmail.store import ThreadStore
+    from agentmail.store.search import index
+
+    gc.freeze()
+    gc.set_threshold(100_000)  # as the import does
+    files = sorted((corpus.ready(max(messages, 2_000)) / "maildir" / "cur").iterdir())[:messages]
+    unread = [Unread(str(path), True, path.stat().st_size) for path in files]
+    costs: dict[str, float] = {}
+
+    def spent(name: str, started: float) -> None:
+        costs[name] = (time.process_time() - started) / messages * 1e6
+
+    for part in (unread[:200], unread):  # the first ones warm what is built once
+        started = time.process_time()
+        for one in part:
+            parse(read_small(one).raw)
+        spent("reading the file and parsing", started)
+    with tempfile.TemporaryDirectory(dir=ROOT / ".cache") as directory:
+        async with ThreadStore(f"sqlite:///{directory}/a.db") as store, ThreadStore(f"sqlite:///{directory}/b.db") as b:
+            terms = Terms("", frozenset(), store.secret)
+            started = time.process_time()
+            batches = [prepare_batch(unread[n : n + 500], terms) for n in range(0, messages, 500)]
+            spent("all that needs no database, parsing included", started)
+            ready = [one for batch in batches for one in batch.arrivals]
+            started = time.process_time()
+            for n in range(0, messages, 500):
+                words = [(n + i + 1, one.row["at"], one.words) for i, one in enumerate(ready[n : n + 500])]
+                await b.db.run(lambda tx, words=words: index(tx, "", words))
+            spent("the words into FTS5 alone", started)
+            started = time.process_time()
+            for batch in batches:
+                await store.db.run(lambda tx, b=batch: store.file_batch(tx, b.arrivals, account=None))
+            spent("filing, FTS5 included", started)
+        some = min(messages, 500)
+        box = _box(some, Path(directory))
+        cost = {n: _measured(sys.executable, "-m", "bench.glue", str(box), f"{directory}/{n}.db", str(n))[1]
+                for n in (some // 10, some)}  # fmt: skip
+        glued = (cost[some] - cost[some // 10]) / (some - some // 10) * 1e6
+        costs["the usual glue, once started"] = glued
+        costs["a twentieth of that: what an import twenty times as cheap may cost"] = glued / 20
+    for name, cost in costs.items():
+        print(f"{cost:>8.0f} µs CPU a message  {name}", flush=True)
+
+
 async def postgres(messages: int, url: str) -> None:
     """Filing into PostgreSQL against asyncpg writing the same rows of the two large tables and the index, batch by
     batch in turn, so that both meet the same machine."""
@@ -159,8 +210,12 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--only", default=",".join(CONTENDERS))
     parser.add_argument("--postgres", metavar="URL", nargs="?", const="", help="a server, by any database of it; "
                         "without a URL one is started")  # fmt: skip
+    parser.add_argument("--floor", action="store_true", help="the parts of our own import, one by one")
     given = parser.parse_args(arguments)
     (ROOT / ".cache").mkdir(exist_ok=True)
+    if given.floor:
+        asyncio.run(floor(given.messages // 500 * 500))
+        return
     if given.postgres is not None:
         from .turns import database, postgresql
 

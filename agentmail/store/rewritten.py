@@ -15,7 +15,7 @@ from ..message.identifiers import find_ids, is_ours
 from ..message.models import Message
 from .arrivals import Prepared, content_key
 from .database import Tx
-from .tables.threads import MESSAGE
+from .tables.threads import MESSAGE, WITH_SUBJECT
 
 ORIGINALS = ("x-microsoft-original-message-id", "x-google-original-message-id", "x-original-message-id")
 """Headers in which providers keep the id that they replaced."""
@@ -43,6 +43,8 @@ async def original_of(tx: Tx, prepared: Prepared, secret: bytes) -> tuple[int, i
         MESSAGE.c.account == row["account"], MESSAGE.c.subject_key == row["subject_key"],
         MESSAGE.c.own_key.is_not(None), at >= row["at"] - 1.0, at <= row["at"] + 1.0,
     )  # fmt: skip
+    if row["subject_key"]:
+        near = near.where(WITH_SUBJECT)
     for found in await tx.execute(near):
         same = message.model_copy(update={"message_id": found.own_key})
         if _marked(message, found.own_key, secret) or content_key(same) == found.content_key:

@@ -19,7 +19,7 @@ from . import holders
 from .database import Tx
 from .direct import Statement, among, listed
 from .events import append_events
-from .tables.threads import MESSAGE, THREAD
+from .tables.threads import HEADLESS, MESSAGE, THREAD, WITH_SUBJECT
 
 _LOOKED_AT = 200
 """Messages of the candidate thread whose people are compared; the newest."""
@@ -27,12 +27,12 @@ _LOOKED_AT = 200
 _ANSWERS = Statement(
     lambda postgres: select(MESSAGE.c.cluster, MESSAGE.c.subject_key, MESSAGE.c.at).where(
         MESSAGE.c.account == bindparam("account"), among(MESSAGE.c.subject_key, "keys", postgres=postgres),
-        MESSAGE.c.headless,
+        MESSAGE.c.at >= bindparam("low"), MESSAGE.c.at <= bindparam("high"), HEADLESS,
     )
 )  # fmt: skip
 _HEADLESS = Statement(
     lambda postgres: select(MESSAGE.c.cluster)
-    .where(among(MESSAGE.c.cluster, "clusters", postgres=postgres), MESSAGE.c.headless)
+    .where(among(MESSAGE.c.cluster, "clusters", postgres=postgres), HEADLESS)
     .distinct()
 )
 
@@ -80,7 +80,10 @@ class SubjectRule:
 
     async def _queue_subjects(self, spans: Mapping[str, Span]) -> None:
         for some in _chunks(sorted(spans)):
-            answers = await _ANSWERS.run(self.tx, account=self.account, keys=listed(self.tx, some))
+            low, high = min(spans[key][0] for key in some), max(spans[key][1] for key in some) + WINDOW
+            answers = await _ANSWERS.run(
+                self.tx, account=self.account, keys=listed(self.tx, some), low=low, high=high
+            )
             found = {
                 cluster
                 for cluster, key, at in answers.rows
@@ -128,7 +131,7 @@ class SubjectRule:
         spans = {key: (lead.at, last) for key, last in await self.tx.execute(query)}
         await self._lock(spans)
         later = select(MESSAGE.c.cluster).where(
-            MESSAGE.c.account == self.account, MESSAGE.c.headless,
+            MESSAGE.c.account == self.account, HEADLESS,
             or_(*(and_(MESSAGE.c.subject_key == k, MESSAGE.c.at <= last + WINDOW) for k, (_, last) in spans.items())),
             tuple_(MESSAGE.c.at, MESSAGE.c.content_key) > tuple_(lead.at, lead.content_key),
             MESSAGE.c.cluster != cluster,
@@ -146,8 +149,8 @@ class SubjectRule:
         if await self._any_owned(mentioned_keys(answer)):
             return None  # its ids do say something
         earlier = and_(
-            MESSAGE.c.account == self.account, MESSAGE.c.subject_key == lead.subject_key,
-            MESSAGE.c.at >= lead.at - WINDOW, MESSAGE.c.cluster != cluster,
+            MESSAGE.c.account == self.account, MESSAGE.c.subject_key == lead.subject_key, WITH_SUBJECT,
+            MESSAGE.c.at >= lead.at - WINDOW, MESSAGE.c.at <= lead.at, MESSAGE.c.cluster != cluster,
             tuple_(MESSAGE.c.at, MESSAGE.c.content_key) < tuple_(lead.at, lead.content_key),
         )  # fmt: skip
         # Uniqueness first, people second: the other way round hides that the subject is ambiguous.

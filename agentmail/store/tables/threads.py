@@ -17,6 +17,12 @@ BIG = BigInteger().with_variant(Integer, "sqlite")
 """64 bits on both; SQLite only counts up by itself in a column that is called INTEGER."""
 
 
+HEADLESS = text("message.headless")
+"""What the indexes of answers that only a subject can place hold. A query says it in these words: SQLAlchemy writes a
+boolean column as `headless = 1` for SQLite, which then does not see that an index on `headless` would do."""
+WITH_SUBJECT = text("message.subject_key <> ''")
+"""What the index of subjects holds. With a parameter for the subject SQLite cannot know that it is not empty, and went
+through all messages of the account."""
 _SHOWN = text("merged_into IS NULL AND attached_to IS NULL")
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
-from agentmail.store import ThreadStore
+import pytest
 
-from .visited import fill, visited
+from agentmail.store import Arrival, ThreadStore
+
+from ...unit.threads.worlds import US, message
+from .visited import fill, visited, visited_filing
 
 SMALL, LARGE = 1_100, 4_400
 FEW, MANY = "few@x.example", "many@x.example"
@@ -77,3 +81,42 @@ async def test_pages_of_messages_hold_each_once_newest_first(store: ThreadStore)
             if account is None and len(seen) < 8:
                 await fill(store, 91, 91)  # what comes meanwhile is on no later page
         assert seen == [f"m{n}" for n in expected]
+
+
+@pytest.fixture
+async def sqlite_store(tmp_path: Path) -> AsyncIterator[ThreadStore]:
+    """PostgreSQL reads tables as small as these from end to end, whatever indexes they have."""
+    async with ThreadStore(f"sqlite:///{tmp_path / 'store.db'}") as opened:
+        await opened.register(US)
+        yield opened
+
+
+async def test_an_answer_without_ids_visits_no_more_rows_in_a_large_account(sqlite_store: ThreadStore) -> None:
+    """Its subject is looked for by an index; every message of the account was visited for it."""
+    costs = []
+    for n, (first, last) in enumerate(((1, 400), (402, 2_400))):
+        await fill(sqlite_store, first, last)
+        answer = message(f"headless{n}", subject="Re: An old matter", day=n)
+        costs.append(await visited_filing(sqlite_store, [Arrival(answer)], MANY))
+    assert costs[1] <= 1.5 * costs[0] + 500, costs
+
+
+@pytest.mark.parametrize("account", [None, US], ids=["archive", "account"])
+async def test_a_batch_into_a_long_thread_visits_as_many_rows_as_into_a_short_one(
+    sqlite_store: ThreadStore, account: str | None
+) -> None:
+    """Each answers the one before and names the twenty before that, as real programs do."""
+    store = sqlite_store
+
+    def batch(first: int) -> list[Arrival]:
+        return [
+            Arrival(message(f"n{n}", "ana@customer.example", answers=[f"n{m}" for m in range(max(0, n - 20), n)],
+                            subject="Re: long", day=n / 1_000))
+            for n in range(first, first + 50)
+        ]  # fmt: skip
+
+    costs = []
+    for first in range(0, 1_000, 50):
+        costs.append(await visited_filing(store, batch(first), account))
+    assert costs[-1] <= 1.5 * costs[4], costs
+    assert len(await store.threads(account=account)) == 1

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import event, text
 
 from agentmail.message.models import Message
-from agentmail.store import ThreadStore
+from agentmail.store import Arrival, ThreadStore
 from agentmail.store.bulk import Insert
 from agentmail.store.search import index
 from agentmail.store.tables.threads import LABEL, MESSAGE, PERSON, THREAD, core
@@ -119,3 +119,10 @@ async def fill(store: ThreadStore, first: int, last: int) -> None:
         await tx.execute(text("ANALYZE"))
 
     await store.db.run(write)
+
+
+async def visited_filing(store: ThreadStore, arrivals: list[Arrival], account: str | None) -> int:
+    """The same for a batch that is filed, on SQLite."""
+    with _steps(store) as count:
+        await store.db.run(lambda tx: store.file_batch(tx, arrivals, account=account))
+    return count[0]

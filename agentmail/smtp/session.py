@@ -48,8 +48,6 @@ class _Replies(asyncio.Protocol):
         """Of a reply that goes on."""
         self._ready: deque[tuple[int, str]] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._full = False
-        """The transport asked us to write no more for now."""
 
     @property
     def silent(self) -> bool:
@@ -63,7 +61,7 @@ class _Replies(asyncio.Protocol):
 
     async def written(self, timeout: float) -> None:
         """Until the kernel has taken everything."""
-        if self._full and not await self._until(lambda: not self._full, timeout):
+        if self._full() and not await self._until(lambda: not self._full(), timeout):
             raise self.ended or Lost(f"the server took no data for {timeout:.0f} s")
         if not self._ready and (self.ended is not None or self.transport.is_closing()):
             raise self.ended or Lost("the connection was lost: closed by us")
@@ -80,6 +78,10 @@ class _Replies(asyncio.Protocol):
                 self._waiter = None
                 timer.cancel()
         return done()
+
+    def _full(self) -> bool:
+        # Asked and not remembered: with a limit of 0, asyncio's TLS says "pause" at every second empty buffer.
+        return self.transport.get_write_buffer_size() > 0
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -119,11 +121,7 @@ class _Replies(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(Lost(f"the connection was lost: {reason(exc) if exc is not None else 'closed by the server'}"))
 
-    def pause_writing(self) -> None:
-        self._full = True
-
     def resume_writing(self) -> None:
-        self._full = False
         self._wake()
 
     def _end(self, why: Lost) -> None:
@@ -138,7 +136,8 @@ class Session:
         # aiosmtplib pairs one command with one reply; PIPELINING needs them apart (RFC 2920).
         self._transport, self._replies = transport, _Replies(transport)
         transport.set_protocol(self._replies)
-        transport.set_write_buffer_limits(high=0)  # written() returns when the kernel has everything
+        # written() returns when the kernel has everything: TLS pauses at its limit, a socket above it.
+        transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1, low=0)
         self.extensions = extensions
         self.timeouts = timeouts
         self.used = 0

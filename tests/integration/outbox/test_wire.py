@@ -209,6 +209,19 @@ async def test_real_tls_is_verified(postfix: Any) -> None:
             await Submitter(with_password(account, "wrong")).check()
 
 
+async def test_one_mail_after_another_over_tls(postfix: Any) -> None:
+    """With a limit of 0, asyncio's TLS asks to pause at every second empty buffer: who believes it waits for ever."""
+    to = postfix.dovecot.new_user("tls")
+    account = postfix.account(to, smtp_security="tls", smtp_port=postfix.smtps)
+    submitter = Submitter(account, connections=1)
+    async with asyncio.timeout(100):  # less than a step may take
+        for size in (0, 1, 3000, 100_000):
+            raw = RAW + b"x" * size
+            outcome = await submitter.submit(raw, Envelope(mail_from=to, rcpt_to=(to,)))
+            assert "sent" == outcome.state, outcome
+    await submitter.close()
+
+
 async def test_tls_to_a_plain_port_says_so(postfix: Any) -> None:
     account = postfix.account(postfix.dovecot.new_user(), smtp_security="tls", smtp_port=postfix.submission)
     with pytest.raises(Unreachable, match="starttls"):

@@ -131,8 +131,9 @@ def _waking(dialect: str) -> Executable:
     statement = (sqlite if dialect == "sqlite" else postgresql).insert(work)
     new, old = statement.excluded, work.c
     claimed = old.state == "claimed"
-    # Two reminders that meet are one turn, with both notes.
-    unread = and_(or_(old.state == "ready", old.woken == 1), old.note != "", old.note != new.note)
+    # Two reminders that meet are one turn, with both notes. So are one that is being worked on and another: the turn
+    # may fail, or its process die, and then both are still to come. When it ends well, `_unread` takes its own off.
+    unread = and_(old.state.in_(("ready", "claimed")), old.note != "", old.note != new.note)
     upsert: Executable = statement.on_conflict_do_update(
         index_elements=["thread"],
         set_={
@@ -369,7 +370,25 @@ async def finish_all(tx: Tx, claims: Sequence[Claim]) -> dict[int, str]:
         "b_pairs": sorted((c.thread, c.epoch) for c in claims),
     } | ({} if now is None else {"b_now": now})
     done = await tx.execute(_finishing(tx.dialect.name, now is not None), values)
-    return {int(thread): str(state) for thread, state in done}
+    states = {int(thread): str(state) for thread, state in done}
+    for claim in claims:
+        if claim.note and states.get(claim.thread) == "ready":
+            await tx.execute(
+                update(work)
+                .where(work.c.thread == claim.thread, work.c.state == "ready", _begins(claim))
+                .values(note=_unread(claim))
+            )
+    return states
+
+
+def _begins(claim: Claim) -> ColumnElement[bool]:
+    begins: ColumnElement[bool] = work.c.note.startswith(f"{claim.note}; ", autoescape=True)
+    return begins
+
+
+def _unread(claim: Claim) -> ColumnElement[str]:
+    """What the thread's note says beyond what the turn was told when it began."""
+    return case((_begins(claim), func.substr(work.c.note, len(claim.note) + 3)), else_=work.c.note)
 
 
 async def finish(tx: Tx, claim: Claim) -> str:
@@ -383,7 +402,7 @@ async def finish(tx: Tx, claim: Claim) -> str:
 async def hand_off(tx: Tx, claim: Claim, *, agent: str) -> None:
     """The turn is done, and another agent takes the thread over as this one found it. Raises StaleTurn."""
     await check(tx, claim)
-    told = case((work.c.woken == 1, work.c.note), else_="")  # a reminder that came meanwhile is for the other agent
+    told = case((work.c.woken == 1, _unread(claim)), else_="")  # a reminder that came meanwhile is for the other agent
     await tx.execute(
         update(work)
         .where(work.c.thread == claim.thread)

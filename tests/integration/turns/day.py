@@ -53,6 +53,7 @@ class Reminder:
     thread: str
     due: float
     note: str
+    key: str = ""
 
 
 class Wire:
@@ -347,7 +348,9 @@ class Day:
         delay = rng.choice((rng.uniform(1, 30), rng.uniform(1, 600)))
         reminder.due = self.now + 60 * delay
         await turn.remind(after=timedelta(minutes=delay), note=reminder.note)
-        self.reminders.append(reminder)
+        # A turn that was killed after this, and runs again, sets the same reminder again and not a second one.
+        reminder.key = f"{turn.thread.id} {turn._claim.round} {turn._promises}"
+        self.reminders = [r for r in self.reminders if r.key != reminder.key] + [reminder]
         self.say("reminders")
 
     # -- what must hold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -49,6 +49,35 @@ async def test_a_reminder_that_is_due_during_a_turn_comes_after_it(
         async with turn:
             assert (turn.reason, turn.note, turn.new) == ("reminder", "look again", ())
         assert await due(inbox) == []
+
+
+@pytest.mark.parametrize("ending", ["well", "by an error", "never"])
+async def test_a_reminder_that_is_due_during_the_turn_of_another_one_replaces_it_only_when_that_ends_well(
+    mail: EmbeddedMail, store_url: str, clock: ManualClock, ending: str
+) -> None:
+    async with on(mail, store_url, clock) as inbox:
+        await mail.deliver(AGENT, letter(1))
+        await inbox.sync()
+        [turn] = await due(inbox)
+        async with turn:
+            await turn.remind(after=timedelta(seconds=30), note="first")
+            await turn.remind(after=timedelta(seconds=60), note="second")
+        await clock.advance(40)
+        [turn] = await due(inbox)
+        assert turn.note == "first"
+        if ending == "never":
+            await clock.advance(400)  # the second is due, and then the lease ends
+        else:
+            with suppress(RuntimeError):
+                async with turn:
+                    await clock.advance(40)
+                    assert await due(inbox) == []
+                    if ending == "by an error":
+                        raise RuntimeError
+            await clock.advance(60)
+        inbox._look_at_timers = 0.0
+        [turn] = await due(inbox)
+        assert turn.note == ("second" if ending == "well" else "first; second")
 
 
 async def test_a_reminder_that_is_due_during_a_turn_goes_along_with_a_hand_off(

@@ -406,15 +406,14 @@ class Inbox(Deciding, OnServer, Teamwork):
         """One transaction writes the message into its thread and the submission row; then one attempt."""
         await self.store.register(self.account.key, self.account.own_addresses)
 
-        async def work(tx: Tx) -> Sent:
-            queued = await self._outbox.enqueue(
-                tx, outgoing, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
-            )
+        async def ours(tx: Tx, queued: Sent) -> None:
             if queued.thread is not None:  # what comes back is for the agent that wrote
                 await belonging.belongs_to(tx, int(queued.thread[1:]), account=self.account.key, agent=self.agent)
-            return queued
 
-        return self._bound(await self._outbox.deliver((await self.store.db.run(work)).id))
+        queued = await self._outbox.queue(
+            outgoing, then=ours, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
+        )
+        return self._bound(await self._outbox.deliver(queued.id))
 
     async def answer(self, claim: Claim, original: Message, text: str | None, **options: Any) -> Sent:
         """What `turn.reply` does: the claim, the reading and the row are checked and written in one transaction."""

@@ -27,13 +27,14 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .bounced import return_path
 from .delivery import LEASE, MARGIN, Delivery, Submits
-from .errors import AlreadyAnswered, BadInput, KeyReused, NotFound, Refused
+from .errors import AgentMailError, AlreadyAnswered, BadInput, KeyReused, NotFound, Refused, StoreError
 from .message.models import Message, Outgoing
 from .message.parse import parse
 from .policy import Kind, Origin, Policy, Situation, decide
@@ -44,14 +45,36 @@ from .smtp import check_envelope
 from .store import Arrival, ThreadStore, submissions, tallies
 from .store.changes import announce
 from .store.database import Tx, database_now
+from .store.events import append_events
 from .store.reading import message_of
 from .store.submissions import Submission
 from .store.together import Together
-from .supervision import digest, note
+from .supervision import digest, noted
 
 __all__ = ["Evidence", "Outbox", "Recipient", "Sent", "State"]
 
 EXPIRES = timedelta(hours=48)
+
+
+@dataclass(slots=True)
+class _Given:
+    """A message to be written into the outbox, as `queue` was asked."""
+
+    outgoing: Outgoing
+    how: Mapping[str, Any]
+    then: Callable[[Tx, Sent], Awaitable[None]] | None
+    tried: bool = False
+    """Whoever wrote for it was cancelled, perhaps in the commit: the row may be there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """What the policy let pass, or holds: ready to be written."""
+
+    arrival: Arrival
+    row: Mapping[str, Any]
+    recipients: Sequence[str]
+    rules: Sequence[str]
 
 
 class Outbox(Delivery):
@@ -77,6 +100,7 @@ class Outbox(Delivery):
         self._lease, self._margin, self._looks = lease, min(MARGIN, lease / 10), looks
         self._self_copy = account.self_copy if self_copy is None else self_copy
         self._writes: Together[Any, bool] = Together(self._write)
+        self._rows: Together[_Given, Sent | Exception] = Together(self._enqueue_all)
 
     async def close(self) -> None:
         """Leave the server. Rows that are under way are picked up by whoever comes next."""
@@ -85,10 +109,8 @@ class Outbox(Delivery):
     # -- into the outbox ----------------------------------------------------------------------------------------------
 
     async def submit(self, outgoing: Outgoing, **how: Any) -> Sent:
-        """`enqueue` in a transaction of its own, then `deliver`."""
-        await self.store.open()
-        queued = await self.store.db.run(lambda tx: self.enqueue(tx, outgoing, **how))
-        return await self.deliver(queued.id)
+        """`queue`, then `deliver`."""
+        return await self.deliver((await self.queue(outgoing, **how)).id)
 
     async def enqueue(
         self, tx: Tx, outgoing: Outgoing, *, kind: Kind = "new", answers: Message | None = None,
@@ -110,6 +132,90 @@ class Outbox(Delivery):
             AlreadyAnswered: `answers` has an answer, and `again` is False.
             Refused: the policy says never.
         """
+        admitted = await self._admit(
+            tx, outgoing, kind=kind, answers=answers, key=key, send_at=send_at, origin=origin, agent=agent, again=again,
+            at_most_once=at_most_once, attachments_elsewhere=attachments_elsewhere,
+            attachments_unknown=attachments_unknown, read_elsewhere=read_elsewhere, approved_by=approved_by,
+        )  # fmt: skip
+        return admitted if isinstance(admitted, Sent) else (await self._write_rows(tx, [admitted]))[0]
+
+    async def queue(
+        self, outgoing: Outgoing, *, then: Callable[[Tx, Sent], Awaitable[None]] | None = None, **how: Any
+    ) -> Sent:
+        """`enqueue` in a transaction that it shares with others of the same moment; raises what `enqueue` raises.
+
+        Args:
+            then: What belongs to it, in the same transaction.
+        """
+        await self.store.open()
+        queued = await self._rows(_Given(outgoing, how, then))
+        if isinstance(queued, Exception):
+            raise queued
+        return queued
+
+    async def _enqueue_all(self, given: Sequence[_Given]) -> Sequence[Sent | Exception]:
+        """Rows that come at the same moment, in one transaction. What is refused is refused alone.
+
+        Trap: when the transaction fails, each of them hears of it, and none is tried again here: a commit whose answer
+        was lost may have happened.
+        """
+        try:
+            return await self.store.db.run(lambda tx: self._enqueue_in(tx, given))
+        except asyncio.CancelledError:
+            for one in given:
+                one.tried = True
+            raise
+        except Exception as exc:  # noqa: BLE001 - raised by each caller
+            return [exc] * len(given)
+
+    async def _enqueue_in(self, tx: Tx, given: Sequence[_Given]) -> list[Sent | Exception]:
+        done: dict[int, Sent | Exception] = {}
+        ready: dict[int, _Admitted] = {}
+
+        async def write() -> None:
+            done.update(zip(ready, await self._write_rows(tx, list(ready.values())), strict=True))
+            ready.clear()
+
+        for i, one in enumerate(given):
+            if one.tried:
+                first = await submissions.with_message_id(tx, self.account.key, one.outgoing.message_id)
+                if first is not None:
+                    done[i] = shown(first)
+                    continue
+            # What a rule or a key looks up must see the rows before it; plain mail of a program is looked at by none.
+            plain = one.how.get("kind", "new") == "new" and not one.how.get("key") and not self._checked(one.how)
+            if ready and not plain:
+                await write()
+            try:
+                admitted = await self._admit(tx, one.outgoing, **one.how)
+            except AgentMailError as exc:
+                if isinstance(exc, StoreError):
+                    raise
+                done[i] = exc
+                continue
+            if isinstance(admitted, Sent):
+                done[i] = admitted
+                continue
+            ready[i] = admitted
+            if not plain:
+                await write()
+        if ready:
+            await write()
+        for i, one in enumerate(given):
+            if one.then is not None and isinstance(queued := done[i], Sent):
+                await one.then(tx, queued)
+        return [done[i] for i in range(len(given))]
+
+    def _checked(self, how: Mapping[str, Any]) -> bool:
+        return how.get("origin", "program") == "tool" or self.policy.programs == "checked"
+
+    async def _admit(
+        self, tx: Tx, outgoing: Outgoing, *, kind: Kind = "new", answers: Message | None = None,
+        key: str | None = None, send_at: datetime | None = None, origin: Origin = "program", agent: str = "",
+        again: bool = True, at_most_once: bool | None = None, attachments_elsewhere: Sequence[str] = (),
+        attachments_unknown: Sequence[str] = (), read_elsewhere: Sequence[str] = (), approved_by: str = "",
+    ) -> Sent | _Admitted:  # fmt: skip
+        """Everything that is decided before a row is written; the first submission when the key was used."""
         check_envelope(outgoing.envelope)
         if send_at is not None and send_at.tzinfo is None:
             raise BadInput("send_at needs a time zone")
@@ -141,18 +247,17 @@ class Outbox(Delivery):
             message, outgoing.raw, outgoing=True, answers=f"m{answered}" if answered and kind == "reply" else None,
             also_to=tuple(a for a in outgoing.envelope.rcpt_to if a.casefold() not in in_headers),
         )  # fmt: skip
-        filed = (await self.store.file_batch(tx, [arrival], account=account))[0]
         recipients = [*outgoing.envelope.rcpt_to]
         if self._self_copy and self.account.key not in {a.casefold() for a in recipients}:
             recipients.append(self.account.address)
         mail_from = return_path(self.account, outgoing, self.store.secret)
         due = max(now, send_at.timestamp()) if send_at is not None else now
         state = "held" if decision.action == "hold" else "queued"
-        row = await submissions.add(
-            tx,
+        return _Admitted(
+            arrival,
             {
                 "account": account, "state": state, "kind": kind, "origin": origin, "agent": agent, "key": key,
-                "message_id": outgoing.message_id, "message": int(filed.id[1:]), "answers": answered,
+                "message_id": outgoing.message_id, "answers": answered,
                 "generation": generation, "mail_from": mail_from, "subject": message.subject[:500],
                 "size": len(outgoing.raw), "digest": digest(outgoing.raw, mail_from, recipients),
                 "at_most_once": self.policy.at_most_once if at_most_once is None else at_most_once,
@@ -161,11 +266,21 @@ class Outbox(Delivery):
                 "reply": "", "copied": False, "decision": "approved" if approved_by else "",
                 "decided_by": approved_by, "decided_at": now if approved_by else None,
             },
-            recipients, outgoing.raw, thread=int(filed.thread[1:]),
+            recipients, [r.rule for r in decision.reasons],
         )  # fmt: skip
-        await note(tx, row, state, now, rules=[r.rule for r in decision.reasons])
+
+    async def _write_rows(self, tx: Tx, admitted: Sequence[_Admitted]) -> list[Sent]:
+        """File the messages in their threads, and write their rows."""
+        filed = await self.store.file_batch(tx, [one.arrival for one in admitted], account=self.account.key)
+        rows = await submissions.add(tx, [
+            ({**one.row, "message": int(f.id[1:])}, one.recipients, one.arrival.raw or b"", int(f.thread[1:]))
+            for one, f in zip(admitted, filed, strict=True)
+        ])  # fmt: skip
+        await append_events(tx, [
+            noted(row, row.state, row.created_at, rules=one.rules) for row, one in zip(rows, admitted, strict=True)
+        ])  # fmt: skip
         await announce(tx)
-        return shown(row)
+        return [shown(row) for row in rows]
 
     async def _situation(
         self, tx: Tx, outgoing: Outgoing, message: Message, *, kind: Kind, answers: Message | None, origin: Origin,

@@ -123,7 +123,7 @@ async def pooled(port: int, count: int) -> dict[str, object]:
     return await timed("aiosmtplib, 4 kept connections, no outbox", count, work)
 
 
-async def durable(port: int, count: int, url: str) -> list[dict[str, object]]:
+async def durable(port: int, count: int, url: str, together: int) -> list[dict[str, object]]:
     account = Account(address=FROM, imap_host="127.0.0.1", smtp_host="127.0.0.1", smtp_port=port, smtp_security="plain")
     async with ThreadStore(url) as store:
         box = Outbox(account, store, Submitter(account, connections=4, per_connection=1_000_000))
@@ -138,14 +138,19 @@ async def durable(port: int, count: int, url: str) -> list[dict[str, object]]:
         where = store.db.dialect
 
         async def rows() -> None:
-            for one in outgoing:
-                await store.db.run(lambda tx, o=one: box.enqueue(tx, o))  # type: ignore[misc]
+            waiting = iter(outgoing)
+
+            async def writer() -> None:
+                for one in waiting:
+                    await box.queue(one)
+
+            await asyncio.gather(*(writer() for _ in range(together)))
 
         async def sent() -> None:
             done = await box.deliver_due(limit=count)
             assert count == sum(s.state == "sent" for s in done), [s.error for s in done][:3]
 
-        before = await timed(f"outbox on {where}: rows before, one transaction each", count, rows)
+        before = await timed(f"outbox on {where}: rows before, {together} at the same time", count, rows)
         after = await timed(f"outbox on {where}: row to sent, 4 connections", count, sent)
         await box.close()
         both = 1 / (1 / float(str(before["per_second"])) + 1 / float(str(after["per_second"])))
@@ -156,6 +161,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=300)
     parser.add_argument("--rtt", type=float, nargs="*", default=[0.0, 20.0], help="milliseconds")
+    parser.add_argument("--together", type=int, default=1, help="how many write their rows at the same time")
     parser.add_argument("--store", nargs="*", default=[])
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
@@ -168,7 +174,7 @@ async def main() -> None:
                 async with far_away(port, rtt / 2000) as there:
                     results = [await naive(there, count), await pooled(there, count)]
                     for url in stores:
-                        results += await durable(there, count, url)
+                        results += await durable(there, count, url, given.together)
             base, pool = (float(str(r["per_second"])) for r in results[:2])
             for r in results:
                 rate = float(str(r["per_second"]))

@@ -15,6 +15,7 @@ from sqlalchemy import and_, case, func, insert, select, text, union, update
 
 from ..errors import NotFound
 from ..threads.placement import key_of
+from .bulk import Insert
 from .database import Tx
 from .reading import number
 from .tables.outbox import BODY, RECIPIENT, SUBMISSION
@@ -86,20 +87,19 @@ async def hold(tx: Tx, *names: str) -> None:
             await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7))"), {"name": name})
 
 
-async def add(
-    tx: Tx, row: Mapping[str, Any], recipients: Sequence[str], raw: bytes, *, thread: int | None
-) -> Submission:
-    """Write a new row, its recipients and its bytes."""
-    id_ = int((await tx.execute(_ADD, {**row, "return_tag": return_tag(str(row["mail_from"]))})).scalar_one())
-    await tx.execute(
-        _ADD_RECIPIENTS,
-        [
-            {"submission": id_, "position": i, "address": a, "state": "pending", "code": None, "text": ""}
-            for i, a in enumerate(recipients)
-        ],
-    )
-    await tx.execute(_ADD_BODY, {"submission": id_, "data": raw})
-    return _submission({"id": id_, "thread": thread, **row}, [RecipientState(a) for a in recipients])
+async def add(tx: Tx, rows: Sequence[tuple[Mapping[str, Any], Sequence[str], bytes, int]]) -> list[Submission]:
+    """Write new rows, each with its recipients, its bytes and the thread it stands in."""
+    tagged = [{**row, "return_tag": return_tag(str(row["mail_from"]))} for row, *_ in rows]
+    ids = [int(i) for i in (await tx.execute(_ADD, tagged)).scalars()]
+    people = [
+        (id_, i, a, "pending", None, "") for id_, (_, to, *_) in zip(ids, rows, strict=True) for i, a in enumerate(to)
+    ]
+    await _ADD_RECIPIENTS.rows(tx, people)
+    await _ADD_BODIES.rows(tx, [(id_, raw) for id_, (_, _, raw, _) in zip(ids, rows, strict=True)])
+    return [
+        _submission({"id": id_, "thread": thread, **row}, [RecipientState(a) for a in to])
+        for id_, (row, to, _, thread) in zip(ids, rows, strict=True)
+    ]
 
 
 async def read(tx: Tx, ids: Collection[int]) -> list[Submission]:
@@ -117,6 +117,11 @@ async def one(tx: Tx, id: str) -> Submission:  # noqa: A002
 
 async def with_key(tx: Tx, account: str, key: str) -> Submission | None:
     found = await _rows(tx, and_(S.account == account, S.key == key))
+    return found[0] if found else None
+
+
+async def with_message_id(tx: Tx, account: str, message_id: str) -> Submission | None:
+    found = await _rows(tx, and_(S.account == account, S.message_id == message_id))
     return found[0] if found else None
 
 
@@ -327,4 +332,6 @@ _AGE = S.created_at + 0.0
 """For what is looked up by a name: SQLite would rather walk the index of times, over two weeks of mail."""
 _RECIPIENTS = select(R.submission, R.address, R.state, R.code, R.text).order_by(R.submission, R.position)
 # Built once: building an expression costs more than running it.
-_ADD, _ADD_RECIPIENTS, _ADD_BODY = insert(SUBMISSION).returning(S.id), insert(RECIPIENT), insert(BODY)
+_ADD = insert(SUBMISSION).returning(S.id, sort_by_parameter_order=True)
+_ADD_RECIPIENTS = Insert(RECIPIENT, [R.submission, R.position, R.address, R.state, R.code, R.text])
+_ADD_BODIES = Insert(BODY, [BODY.c.submission, BODY.c.data])

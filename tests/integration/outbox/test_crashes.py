@@ -206,7 +206,7 @@ def test_random_kills_of_two_workers(street: Street) -> None:
 
     workers = [begin(), begin()]
     kills = at_work = 0
-    end = time.monotonic() + 240
+    end = time.monotonic() + 400
     try:
         while kills < wanted and time.monotonic() < end:
             process, ready = workers[kills % 2]
@@ -217,7 +217,9 @@ def test_random_kills_of_two_workers(street: Street) -> None:
             process.join(10)
             workers[kills % 2] = begin()
             kills += 1
-        while time.monotonic() < end + 60 and asyncio.run(still_open(street)):
+        # What is still under way is not lost; on a busy machine the last of it takes its time.
+        end = time.monotonic() + 600
+        while time.monotonic() < end and asyncio.run(still_open(street)):
             time.sleep(0.2)
     finally:
         for process, _ in workers:

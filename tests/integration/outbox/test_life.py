@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +22,7 @@ from agentmail.errors import (
     StoreUnreachable,
     Unreachable,
 )
+from agentmail.outbox import Sent
 from agentmail.policy import Policy
 from agentmail.smtp import Outcome, Submitter
 from agentmail.store.events import EVENT
@@ -359,6 +361,58 @@ async def test_a_250_outlives_its_lease(bench: Bench) -> None:
 
 
 # -- keys, answers, times ---------------------------------------------------------------------------------------------
+
+
+async def test_rows_of_the_same_moment_share_a_transaction(bench: Bench) -> None:
+    """Each is written as if it were alone: in its thread, refused for itself, and the same key is one submission."""
+    box = bench.outbox(Policy(deny=("eve@test.local",)))
+    commits: list[int] = []
+    enqueue = box._enqueue_in
+
+    async def counted(tx: Any, given: Any) -> Any:
+        commits.append(len(given))
+        return await enqueue(tx, given)
+
+    box._enqueue_in = counted  # type: ignore[method-assign]
+    question = await bench.receive()
+    mails = [bench.mail(subject=f"mail {i}") for i in range(20)]
+    calls: list[Any] = [box.queue(m) for m in mails]
+    calls += [box.queue(bench.mail("eve@test.local")), box.queue(bench.mail(reply_to=question.message_id),
+              kind="reply", answers=question)]  # fmt: skip
+    same = bench.mail(subject="once")
+    calls += [box.queue(same, key="k"), box.queue(same, key="k")]
+    *done, refused, answer, first, second = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(refused, Refused)
+    assert 20 == len({s.id for s in done} - {answer.id}) == len({s.thread for s in done})
+    assert [m.message_id for m in mails] == [s.message_id for s in done]
+    assert question.thread == answer.thread
+    assert first.id == second.id
+    assert len(commits) <= 3, "they were written one by one"
+    assert 22 == len(await box.deliver_due())
+    assert Counter(body for _, _, body in bench.server.taken).most_common(1)[0][1] == 1
+
+
+async def test_a_writer_that_is_cancelled_leaves_no_row_of_the_others_out_or_in_twice(bench: Bench) -> None:
+    """The first of them writes for all, and is cancelled in its commit, of which nobody knows whether it happened."""
+    mails = [bench.mail(subject=f"mail {i}") for i in range(5)]
+    run = bench.store.db.run
+    writing = asyncio.Event()
+
+    async def cut(work: Any) -> Any:
+        if writing.is_set():
+            return await run(work)
+        await run(work)
+        writing.set()
+        return await asyncio.Event().wait()
+
+    bench.store.db.run = cut  # type: ignore[method-assign]
+    tasks = [asyncio.create_task(bench.box.queue(m)) for m in mails]
+    await writing.wait()
+    tasks[0].cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(done[0], asyncio.CancelledError)
+    assert [m.message_id for m in mails[1:]] == [s.message_id for s in done[1:] if isinstance(s, Sent)]
+    assert sorted(m.message_id for m in mails) == sorted(s.message_id for s in await bench.box.list())
 
 
 async def test_the_same_key_is_the_same_submission(bench: Bench) -> None:

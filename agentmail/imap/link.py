@@ -95,7 +95,8 @@ class Link:
         # Connect and login each get the time-out for a step of theirs; the whole has a deadline too.
         client: Client = await self._call(work, "connecting", deadline=self.timeout, step="connect")
         self._client = client
-        await self._call(lambda: login(client), "logging in", deadline=self.timeout, step="login")
+        await self._call(lambda: login(client), "logging in", deadline=self.timeout, budget=QUIET // 8,
+                         step="login")  # fmt: skip
         found = await self._call(client.capabilities, "asking for capabilities")
         self.capabilities = frozenset(c.decode("ascii", "replace").upper() for c in found)
         # Without it EXAMINE does not say HIGHESTMODSEQ (RFC 7162 3.1), by which flag changes are found. QRESYNC implies

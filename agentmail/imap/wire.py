@@ -38,7 +38,7 @@ class Wire(imaplib.IMAP4):
         self, host: str, port: int, *, timeout: float, tls: ssl.SSLContext | None,
         opened: Callable[[socket.socket], None],
     ) -> None:  # fmt: skip
-        self.budget = QUIET
+        self.budget = QUIET // 8  # for greeting, TLS and capabilities
         self.received = 0
         """Bytes of all answers so far."""
         self.pushed = b""

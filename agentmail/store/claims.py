@@ -47,6 +47,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import HeldByOther, NotFound, StaleTurn
 from .database import Tx, clock_sql, database_now, virtual_now
+from .direct import Statement
 from .events import append_events
 from .tables.turns import ACTIVE, NEVER, TimerRow, WorkRow
 
@@ -92,16 +93,13 @@ async def arrived(
     """
     if not newest:
         return
-    await tx.execute(
-        _arrival(tx.dialect.name),
-        [row_of(t, account, agent=agent, reason=reason, next_at=now, newest=m) for t, m in sorted(newest.items())],
+    await _ARRIVAL.many(
+        tx, [row_of(t, account, agent=agent, reason=reason, next_at=now, newest=m) for t, m in sorted(newest.items())]
     )
 
 
-@cache
-def _arrival(dialect: str) -> Executable:
-    """Built once, and run for a list of rows: one with the rows in it is compiled again each time."""
-    statement = (sqlite if dialect == "sqlite" else postgresql).insert(work)
+def _arrival(postgres: bool) -> Executable:
+    statement = (postgresql if postgres else sqlite).insert(work)
     new, old = statement.excluded, work.c
     claimed, due = old.state == "claimed", old.state == "ready"
     upsert: Executable = statement.on_conflict_do_update(
@@ -116,6 +114,9 @@ def _arrival(dialect: str) -> Executable:
         },
     )
     return upsert
+
+
+_ARRIVAL = Statement(_arrival)
 
 
 async def wake(tx: Tx, thread: int, *, account: str, agent: str, reason: str, note: str, now: float) -> None:
@@ -452,17 +453,22 @@ async def merge(tx: Tx, winner: int, absorbed: Sequence[int]) -> None:
         values: dict[str, object] = {**first._asdict(), "thread": winner, "newest": newest}
         values |= {"state": "ready" if wants else "idle", "epoch": first.epoch + 1, "attempt": 0}
         if wants:
-            values |= {"next_at": _soonest(wants), "done": min(r.done for r in wants)}
+            values |= {"next_at": _soonest(wants), "done": min(r.done for r in wants), **_told(wants)}
         await tx.execute(work.insert().values(values))
         return
     values = {"newest": newest, "round": max(r.round for r in rows)}
     if not kept.agent:
         values["agent"] = next((r.agent for r in losers if r.agent), "")
     if wants:
-        open_ = [*wants, kept] if kept.state != "idle" else wants
+        open_ = [kept, *wants] if kept.state != "idle" else wants
         values |= {"state": "ready", "next_at": _soonest(open_), "attempt": 0, "epoch": kept.epoch + 1}
-        values |= {"done": min(r.done for r in open_)}
+        values |= {"done": min(r.done for r in open_), **_told(open_)}
     await tx.execute(update(work).where(work.c.thread == winner).values(values))
+
+
+def _told(rows: Sequence[Row[Any]]) -> dict[str, str]:
+    """What the turn of threads that became one is told: why the first of them wanted it, and the notes of all."""
+    return {"reason": rows[0].reason, "note": "; ".join(dict.fromkeys(r.note for r in rows if r.note))}
 
 
 def _soonest(rows: Sequence[Row[Any]]) -> float:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from agentmail import Inbox, ThreadStore, errors, teamwork
-from agentmail.store import Location, claims
+from agentmail.store import Location, claims, timers
 from agentmail.store.arrivals import Arrival
 from agentmail.testing import EmbeddedMail, ManualClock
 
@@ -175,6 +175,28 @@ async def test_merging_into_a_held_thread_forgets_nothing(
                 pass
         [again] = await due(inbox)
         assert (again.thread.id, again._claim.done) == (newer, 0)
+
+
+@pytest.mark.parametrize("also", ["", "kept"])
+async def test_a_merge_keeps_what_a_reminder_said(
+    mail: EmbeddedMail, store_url: str, clock: ManualClock, also: str
+) -> None:
+    """The thread that stays may be idle, or have a reminder of its own that is due."""
+    async with on(mail, store_url, clock) as inbox:
+        for number in (1, 2):
+            await mail.deliver(AGENT, letter(number, f"Subject {number}"))
+        await inbox.sync()
+        store, threads = inbox.store, []
+        for turn, note in zip(await due(inbox), (also, "gone"), strict=True):
+            threads.append(int(turn.thread.id[1:]))
+            async with turn:
+                if note:
+                    await turn.remind(after=timedelta(seconds=30), note=note)
+        await clock.advance(40)
+        await store.db.run(lambda tx: timers.wake_due(tx, account=AGENT))
+        await store.db.run(lambda tx: claims.merge(tx, threads[0], threads[1:]))
+        [turn] = await due(inbox)
+        assert (turn.reason, turn.note) == ("reminder", "; ".join(filter(None, (also, "gone"))))
 
 
 async def test_a_stuck_thread_that_was_claimed_by_hand_does_not_vanish(

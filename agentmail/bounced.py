@@ -11,6 +11,7 @@ import base64
 import hmac
 import re
 
+from .message.domains import address_key
 from .message.identifiers import is_ours
 from .message.models import Message, Outgoing
 from .settings import Account
@@ -31,7 +32,7 @@ def return_path(account: Account, outgoing: Outgoing, secret: bytes) -> str:
     """
     mail_from = outgoing.envelope.mail_from
     local, _, domain = mail_from.rpartition("@")
-    if not account.plus_addressing or mail_from.casefold() != account.key or len(local) > 64 - 19 or '"' in local:
+    if not account.plus_addressing or address_key(mail_from) != account.key or len(local) > 64 - 19 or '"' in local:
         return mail_from
     mac = hmac.digest(secret, b"return path " + outgoing.message_id.encode(), "sha256")
     return f"{local}+b={base64.b32encode(mac[:10]).decode().lower()}@{domain}"

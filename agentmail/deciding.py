@@ -9,6 +9,7 @@ from typing import Any
 
 from .errors import BadInput
 from .message import citing, compose
+from .message.domains import address_key
 from .message.models import Address, Draft, Message
 from .message.parse import parse
 from .outbox import Outbox
@@ -84,7 +85,7 @@ class Deciding:
             )  # fmt: skip
         else:
             in_headers = {a.key for a in before.recipients} | {self.account.key}
-            hidden = tuple(Address(email=a) for a in rcpt_to if a.casefold() not in in_headers)
+            hidden = tuple(Address(email=a) for a in rcpt_to if address_key(a) not in in_headers)
             draft = Draft(
                 to=before.to, cc=before.cc, bcc=hidden, subject=before.subject, text=text, html=html,
                 attachments=before.attachments,

@@ -35,6 +35,7 @@ from typing import Any
 from .bounced import return_path
 from .delivery import LEASE, MARGIN, Delivery, Submits
 from .errors import AgentMailError, AlreadyAnswered, BadInput, KeyReused, NotFound, Refused, StoreError
+from .message.domains import address_key
 from .message.models import Message, Outgoing
 from .message.parse import parse
 from .policy import Kind, Origin, Policy, Situation, decide
@@ -248,7 +249,7 @@ class Outbox(Delivery):
             also_to=tuple(a for a in outgoing.envelope.rcpt_to if a.casefold() not in in_headers),
         )  # fmt: skip
         recipients = [*outgoing.envelope.rcpt_to]
-        if self._self_copy and self.account.key not in {a.casefold() for a in recipients}:
+        if self._self_copy and self.account.key not in set(map(address_key, recipients)):
             recipients.append(self.account.address)
         mail_from = return_path(self.account, outgoing, self.store.secret)
         due = max(now, send_at.timestamp()) if send_at is not None else now
@@ -288,7 +289,7 @@ class Outbox(Delivery):
         read_elsewhere: tuple[str, ...],
     ) -> Situation:  # fmt: skip
         """Everything the policy looks at. Program code that starts a thread is not looked up: no rule would use it."""
-        recipients = tuple(dict.fromkeys(a.casefold() for a in outgoing.envelope.rcpt_to))
+        recipients = tuple(dict.fromkeys(address_key(a) for a in outgoing.envelope.rcpt_to))
         own = frozenset(self.account.own_addresses)
         base = Situation(origin=origin, kind=kind, recipients=recipients, own=own, answers=answers, approved=approved)
         checked = origin == "tool" or self.policy.programs == "checked"
@@ -342,7 +343,7 @@ def _difference(before: Message, to_before: Sequence[str], now: Message, to_now:
     """What a person would call different; the Message-ID, the date and the MIME boundaries are not."""
     pairs: dict[str, tuple[object, ...]] = {
         # The copy to ourselves is ours, not the caller's.
-        "recipients": tuple(sorted({a.casefold() for a in who} - {own}) for who in (to_before, to_now)),
+        "recipients": tuple(sorted(set(map(address_key, who)) - {own}) for who in (to_before, to_now)),
         "subject": (before.subject, now.subject),
         "text": (before.text, now.text),
         "html": (before.html, now.html),

@@ -20,6 +20,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .message.domains import address_key, same_domain
 from .message.models import Message
 
 Action = Literal["allow", "hold", "deny"]
@@ -431,7 +432,7 @@ def _secrets_in(text: str) -> list[str]:
 def _listed(address: str, entries: Iterable[str]) -> bool:
     """`@acme.test` stands for the domain itself, not for what is below it."""
     domain = _domain(address)
-    return any(address == e.casefold() or (e.startswith("@") and domain == e[1:].casefold()) for e in entries)
+    return any(address == address_key(e) or (e.startswith("@") and same_domain(domain, e[1:])) for e in entries)
 
 
 def _domain(address: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from .errors import AgentMailError, AuthenticationFailed, ConfigurationError, Unreachable
+from .message.domains import address_key
 
 Security = Literal["tls", "starttls", "plain"]
 Token = Callable[[], str | Awaitable[str]]
@@ -179,12 +180,12 @@ class Account(BaseModel):
     @property
     def key(self) -> str:
         """The name of this account in the store: its address, lower case."""
-        return self.address.casefold()
+        return address_key(self.address)
 
     @property
     def own_addresses(self) -> frozenset[str]:
         """The address and its aliases, lower case."""
-        return frozenset(a.casefold() for a in (self.address, *self.aliases))
+        return frozenset(map(address_key, (self.address, *self.aliases)))
 
     @property
     def files_sent(self) -> bool:

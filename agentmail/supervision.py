@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from . import bounced
 from .errors import BadInput, Conflict, OutcomeUnknown, Refused
+from .message.domains import address_key
 from .message.models import Message, Outgoing
 from .policy import Policy, Situation, decide
 from .sent import Sent, State, shown
@@ -221,7 +222,7 @@ class Supervision:
         if row is None:
             return None
         failed = [(r.email, r.status, r.diagnostic) for r in report.recipients if r.action == "failed"]
-        others = [r.address for r in row.recipients if r.address.casefold() != self.account.key]
+        others = [r.address for r in row.recipients if address_key(r.address) != self.account.key]
         if not report.recipients and len(others) == 1:
             failed = [(others[0], "", message.subject)]
         marked = [who for who, code, text in failed if await submissions.bounce(tx, row.id, who, code=code, text=text)]

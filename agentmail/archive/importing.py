@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..message.domains import address_key
 from ..store import Filed, ThreadStore
 from .ahead import Batch, Source, Terms, Worker, prepare_batch
 from .reading import Found, Unread, Unreadable, listed, read_file
@@ -84,7 +85,7 @@ async def import_archive(
         unreadable: Called with each file that could not be read.
     """
     await store.open()
-    key = account.casefold() if account else None
+    key = address_key(account) if account else None
     terms = Terms(key or "", store.own_addresses(key or ""), store.secret)
     totals = Totals()
     started = time.monotonic()

@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from ..errors import ConfigurationError
+from ..message.domains import address_key
 from ..oauth import ENDPOINTS, DeviceCode, Endpoints, device_login, keep_login, loopback_login
 from ..settings import Settings
 from ..tokenfile import TokenFile
@@ -48,7 +49,7 @@ async def _login(provider: str, found: Settings, file: TokenFile) -> None:
         tokens = await loopback_login(
             endpoints, found.oauth_client_id, _browse, client_secret=secret, login_hint=found.address
         )
-    keep_login(file, found.address.casefold(), endpoints, found.oauth_client_id, secret, tokens)
+    keep_login(file, address_key(found.address), endpoints, found.oauth_client_id, secret, tokens)
 
 
 def _endpoints(provider: str, found: Settings) -> Endpoints:

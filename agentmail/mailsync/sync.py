@@ -255,7 +255,7 @@ class MailSync(SentCopies, Acting, Looking):
         return list(places.values())
 
     def _place(self, name: str, role: str) -> Place:
-        own = frozenset(a.casefold() for a in self.account.own_addresses)
+        own = self.account.own_addresses
         return Place(self.account.key, name, role, own, self.account.trusted_authserv)
 
     # -- state

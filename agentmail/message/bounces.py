@@ -14,6 +14,7 @@ from typing import Protocol
 from pydantic import BaseModel, ConfigDict
 
 from .characters import on_one_line
+from .domains import address_key
 
 _MAX_BYTES = 256 * 1024
 """Of a delivery-status part, and of the header block of the returned mail."""
@@ -76,7 +77,7 @@ def read(headers: Sequence[tuple[str, str]], parts: Sequence[Part], text: str = 
         if kind in _STATUS_PARTS:
             status = _decode(part.content)
             for recipient in _reported(status):
-                recipients.setdefault(recipient.email.casefold(), recipient)
+                recipients.setdefault(address_key(recipient.email), recipient)
             message_id = message_id or _id_in(_STATUS_ID, status)
         elif kind in _RETURNED_PARTS and returned is None:
             returned = _id_in(_MESSAGE_ID, _header_block(_decode(part.content)))
@@ -85,7 +86,7 @@ def read(headers: Sequence[tuple[str, str]], parts: Sequence[Part], text: str = 
     text = text[:_MAX_TEXT]
     if not recipients:
         for recipient in _told(headers, text):
-            recipients.setdefault(recipient.email.casefold(), recipient)
+            recipients.setdefault(address_key(recipient.email), recipient)
     message_id = returned or message_id or _id_in(_MESSAGE_ID, text) or _answered(headers)
     return Bounce(message_id=message_id, recipients=tuple(recipients.values())[:_MAX_RECIPIENTS])
 
@@ -228,7 +229,7 @@ def _told(headers: Sequence[tuple[str, str]], text: str) -> Iterator[FailedRecip
     for address, reason in _addresses_with_reasons(prose):
         beside.setdefault(address, reason)
     for address in named or beside:
-        reason = beside.get(address.casefold(), "")
+        reason = beside.get(address_key(address), "")
         short = on_one_line(reason, 500)
         if len(named or beside) == 1 and not _CODE.search(reason):
             reason += " " + prose  # one recipient: the code may stand anywhere
@@ -273,11 +274,11 @@ def _addresses_with_reasons(prose: str) -> Iterator[tuple[str, str]]:
     reason: list[str] = []
     for line in [*prose.split("\n")[:2_000], "", ""]:
         match = _ALONE.match(line)
-        if match and address and _address(match[2]).casefold() == address.casefold():
+        if match and address and address_key(_address(match[2])) == address_key(address):
             match = None  # Postfix repeats it inside of what the server said
         if match or (not line.strip() and any(map(str.strip, reason))):
             if address and (sure or _FAILED.search(" ".join(reason))):
-                yield address.casefold(), " ".join(reason)
+                yield address_key(address), " ".join(reason)
             address, reason = "", []
         if match and (found := _address(match[2])):
             address = found

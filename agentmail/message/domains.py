@@ -21,6 +21,18 @@ def ascii_domain(domain: str) -> str | None:
     return name if len(name) <= 255 and all(map(_LABEL.match, labels)) else None
 
 
+def address_key(email: str) -> str:
+    """The form of an address to compare and to look up by: lower case, the domain in ASCII.
+
+    The local part is case-sensitive by RFC 5321 2.4, but no provider that people use treats it so.
+    Never casefold(): see `same_domain`.
+    """
+    if email.isascii():
+        return email.lower()
+    local, at, domain = email.rpartition("@")
+    return local.lower() + at + (ascii_domain(domain) or domain).lower()
+
+
 def same_domain(one: str, other: str) -> bool:
     """Whether two names are one domain, in ASCII or not; what is empty or no name equals nothing.
 

@@ -26,6 +26,7 @@ from pydantic import (
 from .auth import Auth
 from .automated import Automated, Bounce
 from .calendar import Invitation
+from .domains import address_key
 from .text import Hidden, hidden, new_text_of, read, text_of
 
 
@@ -74,12 +75,8 @@ class Address(Value):
 
     @property
     def key(self) -> str:
-        """The form to compare by: lower case.
-
-        The local part is case-sensitive by RFC 5321 2.4, but no provider that people use treats it so. Not casefold():
-        that makes one of `ana@straße.example` and `ana@strasse.example`, which belong to two owners.
-        """
-        return self.email.lower()
+        """The form to compare by: lower case, the domain in ASCII (see `address_key`)."""
+        return address_key(self.email)
 
     @property
     def domain(self) -> str:

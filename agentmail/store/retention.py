@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Text, cast, delete, func, insert, or_, select, text, update
 
 from ..errors import BadInput, Conflict
+from ..message.domains import address_key
 from ..message.models import Message, Value
 from ..message.parse import parse
 from ..threads.placement import EVERYWHERE, Facts, Hold, facts_of
@@ -130,10 +131,10 @@ async def _forget_in_log(tx: Tx, address: str) -> None:
 def _without(value: Any, address: str) -> Any:
     """A value of JSON, with nothing in the place of each text that names an address."""
     if isinstance(value, dict):
-        return {key: _without(inner, address) for key, inner in value.items() if address not in key.casefold()}
+        return {key: _without(inner, address) for key, inner in value.items() if address not in key.lower()}
     if isinstance(value, list):
         return [_without(inner, address) for inner in value]
-    return "" if isinstance(value, str) and address in value.casefold() else value
+    return "" if isinstance(value, str) and address in value.lower() else value
 
 
 async def _mentioning(tx: Tx, address: str) -> list[int]:
@@ -285,7 +286,7 @@ class _Cluster:
 
 def checked_address(address: str) -> str:
     """The form an address is stored in."""
-    address = address.strip().casefold()
+    address = address_key(address.strip())
     local, at, domain = address.rpartition("@")
     if not (at and local and domain) or any(c.isspace() for c in address):
         raise BadInput(f"{address[:80]!r} is not an address (local@domain)")

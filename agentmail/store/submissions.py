@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import and_, case, func, insert, select, text, union, update
 
 from ..errors import NotFound
+from ..message.domains import address_key
 from ..threads.placement import key_of
 from .bulk import Insert
 from .database import Tx
@@ -297,7 +298,7 @@ async def bounce(tx: Tx, id_: int, address: str, *, code: str, text: str) -> boo
     """Mark a recipient as bounced; False when we never sent to it, or it is marked already."""
     done = await tx.execute(
         update(RECIPIENT)
-        .where(R.submission == id_, func.lower(R.address) == address.casefold(), R.state.in_(("sent", "pending")))
+        .where(R.submission == id_, func.lower(R.address) == address_key(address), R.state.in_(("sent", "pending")))
         .values(state="bounced", text=f"{code} {text}".strip()[:500])
     )
     return done.rowcount > 0

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..message.domains import address_key
 from ..message.models import Message
 from ..policy import Counts, resembles
 from .database import Tx
@@ -50,7 +51,7 @@ async def counts(tx: Tx, account: str, thread: int | None, recipients: Collectio
     people: dict[str, int] = {}
     domains: dict[str, int] = {}
     lower = func.lower(R.address)
-    for address in sorted({a.casefold() for a in recipients}):
+    for address in sorted(set(map(address_key, recipients))):
         query = (
             select(func.count())
             .select_from(RECIPIENT)
@@ -58,7 +59,7 @@ async def counts(tx: Tx, account: str, thread: int | None, recipients: Collectio
             .where(*replies, S.created_at > day, lower == address)
         )
         people[address] = int((await tx.execute(query)).scalar_one())
-    for domain in sorted({a.casefold().rpartition("@")[2] for a in recipients}):
+    for domain in sorted({address_key(a).rpartition("@")[2] for a in recipients}):
         query = (
             select(func.count())
             .select_from(SUBMISSION)
@@ -85,7 +86,7 @@ async def familiar(
     tx: Tx, account: str, thread: int | None, recipients: Collection[str]
 ) -> tuple[set[str], set[str], set[str], set[str]]:
     """Of the recipients: (wrote or was written to in this thread, only named in it, known to the mailbox, granted)."""
-    wanted = sorted({a.casefold() for a in recipients})
+    wanted = sorted(set(map(address_key, recipients)))
     wrote: set[str] = set()
     named: set[str] = set()
     if thread is not None:
@@ -210,7 +211,7 @@ async def resume(tx: Tx, account: str, *, causes: Collection[str] = ()) -> bool:
 
 
 async def grant(tx: Tx, account: str, address: str, *, reason: str, now: float) -> None:
-    key = {"account": account, "address": address.casefold()}
+    key = {"account": account, "address": address_key(address)}
     await _upsert(tx, GRANT, key, {"reason": reason, "at": now})
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..errors import BadInput, NotFound
+from ..message.domains import address_key
 from ..message.models import Attachment, Message
 from ..threads.models import Filed, Thread, Why
 from ..threads.placement import Hold, facts_of, key_of
@@ -141,7 +142,7 @@ class ThreadStore:
     async def register(self, account: str, own: Collection[str] = ()) -> None:
         """Say which addresses are this account's own; `account` (its address, lower case) always is."""
         await self.open()
-        addresses = sorted({account, *(a.casefold() for a in own)})
+        addresses = sorted({account, *map(address_key, own)})
         if self._own.get(account) == frozenset(addresses):
             return
 
@@ -281,7 +282,7 @@ class ThreadStore:
             await append_event(
                 tx, "thread.admitted", thread=thread, account=account, data={"address": address}, at=self._now()
             )
-            return f"t{await self._filing(tx, account).regard(thread, knows=[address.casefold()])}"
+            return f"t{await self._filing(tx, account).regard(thread, knows=[address_key(address)])}"
 
         return await self.db.run(work)
 

@@ -30,6 +30,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Literal, NamedTuple
 
+from ..message.domains import address_key
 from ..message.identifiers import find_ids, normalise
 from ..message.models import Message
 from .providers import belongs_to_everybody
@@ -130,7 +131,7 @@ def mentioned(message: Message) -> dict[str, Role]:
             "@" in message_id
             and message_id in sure
             and message_id not in bare
-            and message_id.strip("<>").casefold() not in addresses
+            and address_key(message_id.strip("<>")) not in addresses
         )
         roles.setdefault(key, "firm" if firm else "weak")
     return roles
@@ -198,7 +199,7 @@ class _Vouchers:
         bounce = self.message.bounce
         if bounce is not None and bounce.message_id == message_id:
             for failed in bounce.recipients:  # a report speaks for the recipient it reports on
-                atoms.update(atoms_of(failed.email.casefold()))
+                atoms.update(atoms_of(address_key(failed.email)))
         return atoms
 
     def people(self) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agentmail import Address
+from agentmail import Account, Address
 from agentmail.message.auth import verdict
-from agentmail.message.domains import ascii_domain, same_domain
+from agentmail.message.domains import address_key, ascii_domain, same_domain
 from agentmail.message.identifiers import make_message_id
 
 
@@ -44,6 +44,21 @@ def test_two_owners_are_two() -> None:
     assert Address(email="ana@straße.example").key != Address(email="ana@strasse.example").key
     assert Address(email="ana@STRASSE.example").key == Address(email="Ana@strasse.example").key
     assert make_message_id("straße.example", token=bytes(16)).endswith("@xn--strae-oqa.example>")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ana@Example.ORG", "ana@example.org"),
+        ("ana@bücher.example", "ANA@xn--bcher-kva.EXAMPLE"),
+        ("Äna@bücher.example", "äna@BÜCHER.example"),
+    ],
+)
+def test_one_address_in_two_ways(one: str, other: str) -> None:
+    assert address_key(one) == address_key(other) == Address(email=one).key
+    account = Account(address=one, imap_host="localhost", smtp_host="localhost")
+    assert address_key(other) == account.key
+    assert account.own_addresses == {account.key}
 
 
 def test_nothing_is_no_domain() -> None:

@@ -18,13 +18,13 @@ def test_only_the_new_text_stays(reply: Reply) -> None:
     assert reply.new == new_text_of(text, reply.html)
 
 
-@pytest.mark.parametrize("name", [name for name in ATTRIBUTIONS if "wrapped" not in name])
+@pytest.mark.parametrize(
+    "name", [n for n, line in ATTRIBUTIONS.items() if "wrapped" not in n and " " in line[len(line) // 2 :]]
+)
 def test_an_attribution_wrapped_by_the_mailer_is_one_line(name: str) -> None:
     """Programs break long lines at 76 columns, wherever that is."""
     line = ATTRIBUTIONS[name]
     space = line.find(" ", len(line) // 2)
-    if space < 0:
-        pytest.skip("nothing to break at")
     text = f"{ANSWER}\n\n{line[:space]}\n{line[space + 1 :]}\n\n> old\n"
     assert ANSWER == new_text_of(text)
 

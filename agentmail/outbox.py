@@ -246,7 +246,7 @@ class Outbox(Delivery):
         in_headers = {a.key for a in message.recipients}
         arrival = Arrival(
             message, outgoing.raw, outgoing=True, answers=f"m{answered}" if answered and kind == "reply" else None,
-            also_to=tuple(a for a in outgoing.envelope.rcpt_to if a.casefold() not in in_headers),
+            also_to=tuple(a for a in outgoing.envelope.rcpt_to if address_key(a) not in in_headers),
         )  # fmt: skip
         recipients = [*outgoing.envelope.rcpt_to]
         if self._self_copy and self.account.key not in set(map(address_key, recipients)):

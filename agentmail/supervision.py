@@ -85,7 +85,7 @@ class Supervision:
             kept = await submissions.digest_of(tx, row.id)
             if digest(raw, row.mail_from, people) != kept or fingerprint not in {None, kept}:
                 raise Conflict(f"{id} is not what was shown for approval: look at it again")
-            recipients = tuple(a.casefold() for a in people)
+            recipients = tuple(map(address_key, people))
             verdict = decide(self.policy, Situation(kind="new", recipients=recipients, approved=True))
             if verdict.action == "deny":
                 raise Refused(f"{id}: {verdict}")

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from ..message.models import Message
 from ..threads.models import Confidence, Match, Rejected, Why
-from ..threads.placement import claimed_parent, key_of, mentioned, unknown
+from ..threads.placement import claimed_parent, mentioned, named_in, unknown
 from . import holders
 from .database import Tx
 from .reading import message_of, messages_of, number
@@ -49,12 +49,7 @@ async def explain(tx: Tx, id: str) -> Why:  # noqa: A002
 
 async def _matches(tx: Tx, message: Message, row: Any) -> list[Match]:
     roles = mentioned(message)
-    keys = {key_of(i): "Message-ID" for i in message.known_ids}
-    for header, ids in (("In-Reply-To", message.in_reply_to), ("References", message.references)):
-        for message_id in ids:
-            keys.setdefault(key_of(message_id), header)
-    if message.bounce is not None and message.bounce.message_id:
-        keys.setdefault(key_of(message.bounce.message_id), "bounce report")
+    keys = named_in(message)
     owners = await _owners(tx, row, list(keys))
     held = await _holding_threads(tx, row.account, list(keys))
     matches = []

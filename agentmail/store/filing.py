@@ -15,7 +15,7 @@ from sqlalchemy import Update, bindparam, case, delete, func, or_, select, text,
 
 from ..threads.fallback import SHORTEST_KEY
 from ..threads.models import Filed, Match, Rejected, Why
-from ..threads.placement import Hold, Link, claimed_parent, unknown
+from ..threads.placement import Hold, Link, claimed_parent, named_in, unknown
 from . import holders
 from .bulk import Insert
 from .direct import Statement
@@ -156,12 +156,12 @@ class Filing(Gathering):
         if not self.batch[i].arrival.fresh and thread == cluster and not self.account:
             # A reason for each of a million old messages costs more than their joins, and nobody reads it here.
             return _OLD_IDS if self._linked(i, cluster) else _NEW
-        matched = []
-        for key, (role, _) in self.batch[i].facts.holds.items():
-            others = [h for h in self.stored.get(key, ()) if self.board.root(h.thread) == cluster]
-            if others:
-                matched.append(Match(message_id=key, header="", role=role, thread=f"t{cluster}"))
         held = self.batch[i].facts.holds
+        shared = [key for key in held if any(self.board.root(h.thread) == cluster for h in self.stored.get(key, ()))]
+        where = named_in(self.batch[i].arrival.message) if shared else {}
+        matched = [
+            Match(message_id=key, header=where.get(key, ""), role=held[key][0], thread=f"t{cluster}") for key in shared
+        ]
         claims = {link.key: link for link in self.refused if link.claimant == cluster and link.key in held}
         if thread != cluster:
             return Why(rule="subject", confidence="low", note="attached by its subject, as the only thread it can mean")

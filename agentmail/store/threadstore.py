@@ -166,12 +166,13 @@ class ThreadStore:
         """Put one message into its thread. Filing the same message again changes nothing.
 
         Args:
-            account: The account that received it (its address, lower case); None for an archive: then it joins by its
+            account: The account that received it (its address); None for an archive: then it joins by its
                 ids alone, without the guard against strangers.
             raw: Its bytes; without them it has no attachments to open later.
             fresh: False for history: no agent will be asked to look at it.
         """
         await self.open()
+        account = address_key(account) if account else None
         arrival = Arrival(message, raw, location, fresh=fresh, outgoing=outgoing, answers=answers)
         prepared = self.prepare([arrival], account=account)
         return (await self.db.run(lambda tx: self.file_batch(tx, prepared, account=account)))[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..message import outlook
 from ..message.ancestry import thread_topic
+from ..message.domains import address_key
 from ..message.identifiers import MISSING_DOMAIN, find_ids, normalise
 from ..message.models import Message, Value
 from ..message.subject import base_subject, is_reply_subject, subject_key
@@ -169,7 +170,7 @@ class _Ward:
                 yield "in-reply-to-missing", "there is References and no In-Reply-To (Outlook Express did so)"
             return
         people = {a.key for a in (*message.people(), *message.reply_to)}
-        real = [i for i in ids.ids if "@" in i and i[1:-1].casefold() not in people]
+        real = [i for i in ids.ids if "@" in i and address_key(i[1:-1]) not in people]
         if not ids.ids and ids.bare:
             yield "in-reply-to-bare", f"In-Reply-To {_short(value)} has no angle brackets"
         elif not real:

@@ -95,7 +95,7 @@ def facts_of(
     """
     owns = {key_of(i) for i in (*owned_ids(message), *aliases)}
     roles = mentioned(message)
-    extra = {a.casefold() for a in also_to}
+    extra = set(map(address_key, also_to))
     vouchers = _Vouchers(message, guarded=guarded, own=own, outgoing=outgoing, answers=answers, extra=extra)
     holds: dict[str, tuple[Role, str]] = {key: ("own", vouchers.for_owner()) for key in owns}
     for message_id in dict.fromkeys((*message.references, *message.in_reply_to)):
@@ -135,6 +135,17 @@ def mentioned(message: Message) -> dict[str, Role]:
         )
         roles.setdefault(key, "firm" if firm else "weak")
     return roles
+
+
+def named_in(message: Message) -> dict[str, str]:
+    """The key of every id in a message -> where it stands: what `Match.header` says."""
+    keys = {key_of(i): "Message-ID" for i in message.known_ids}
+    for header, ids in (("In-Reply-To", message.in_reply_to), ("References", message.references)):
+        for message_id in ids:
+            keys.setdefault(key_of(message_id), header)
+    if message.bounce is not None and message.bounce.message_id:
+        keys.setdefault(key_of(message.bounce.message_id), "bounce report")
+    return keys
 
 
 def _bare(message: Message) -> frozenset[str]:

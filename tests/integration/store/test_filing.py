@@ -68,6 +68,14 @@ async def test_the_same_mail_is_one_message_however_it_came(store: ThreadStore) 
     assert await store.raw(first.id) == one
 
 
+async def test_what_is_filed_says_by_which_header_it_joined(store: ThreadStore) -> None:
+    """And an account is its address, however it is written."""
+    first = await store.file(message("a"), account=US)
+    answer = await store.file(message("b", answers=["a"]), account=US.upper())
+    assert answer.thread == first.thread
+    assert [m.header for m in answer.why.matched] == ["In-Reply-To"]
+
+
 async def test_a_location_means_one_message_for_ever(store: ThreadStore) -> None:
     where = Location("INBOX", 1, 7)
     (first,) = await file(store, Arrival(message("a"), location=where))

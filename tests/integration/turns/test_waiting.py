@@ -9,12 +9,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from agentmail import Inbox, ThreadStore, errors, parse, teamwork
 from agentmail.message.models import Message
 from agentmail.store import Location, changes
 from agentmail.store.changes import Changes, announce
+from agentmail.store.database import Tx
+from agentmail.store.tables.threads import INFO
 
 from .crew import ACCOUNT, OPEN
 from .test_crew import US, fill, letter
@@ -59,7 +61,25 @@ async def arrives(inbox: Inbox, message: Message, uid: int) -> str:
 async def asleep(inbox: Inbox) -> None:
     """Until every wait looked, and the listener heard everything that happened before."""
     while inbox._waits._place is None or not all(w.heard for w in inbox._waits._everybody()):
-        await inbox.store.db.run(announce)
+        await inbox.store.db.run(touch)
+        await asyncio.sleep(0.005)
+
+
+async def touch(tx: Tx) -> None:
+    """A change of the store that changes nothing."""
+    await tx.execute(update(INFO).values(value=INFO.c.value))
+    await announce(tx)
+
+
+def hearing(inbox: Inbox) -> int:
+    """How many hear of the store's changes."""
+    listener = changes._LISTENERS.get(inbox.store.db)
+    return 0 if listener is None else len(listener.waiting)
+
+
+async def heard_by(inbox: Inbox, number: int) -> None:
+    """Until so many do."""
+    while hearing(inbox) < number:
         await asyncio.sleep(0.005)
 
 
@@ -188,8 +208,7 @@ async def test_ten_thousand_waits_are_one_listener_and_one_look(
         ]
         async with inbox.claim(thread):
             others.append(asyncio.create_task(once(inbox, thread)))
-            while len(next(iter(listeners)).waiting) < 5:  # type: ignore[attr-defined]
-                await asyncio.sleep(0.005)
+            await heard_by(inbox, 5)
         await others.pop()
         assert len(listeners) == 1
         for task in [*waits, *others]:
@@ -229,12 +248,12 @@ async def test_many_who_wait_for_one_thread_get_it_one_after_the_other(store_url
             with pytest.raises(errors.HeldByOther):
                 async with inbox.claim("t1", timeout=0.05):
                     pass
-            while (hears := changes._LISTENERS.get(inbox.store.db)) is None or len(hears.waiting) < 4:
-                await asyncio.sleep(0.005)
+            await heard_by(inbox, 4)
             with statements(inbox.store) as asked:
                 await inbox.store.add_note("t1", "a change that frees nothing")
                 await inbox.store.db.run(announce)
-                await asyncio.sleep(0.1)
+                while not any(s.startswith("SELECT work.thread, work.next_at") for s in asked):
+                    await asyncio.sleep(0.005)
             assert len([s for s in asked if s.startswith("UPDATE work")]) == 0  # too early: nobody writes
         assert await asyncio.gather(*waits) == ["t1"] * 4
 
@@ -254,11 +273,12 @@ async def test_who_waits_for_a_thread_goes_along_when_it_is_merged(store_url: st
         held = await inbox.claim(str(sent.thread))
         with pytest.raises(errors.StaleTurn):
             async with held:
-                waiting = asyncio.create_task(once(inbox, str(sent.thread)))
-                await asyncio.sleep(0.05)
+                before = hearing(inbox)
+                late = asyncio.create_task(once(inbox, str(sent.thread)))
+                await heard_by(inbox, before + 1)
                 await arrives(inbox, mail(1, "<q0@customer.example>", sent.message_id), 2)
                 await held.write_note("too late")
-        assert await waiting == older
+        assert await late == older
 
 
 async def test_a_listener_that_loses_its_database_says_so_and_the_next_one_hears(tmp_path: Path) -> None:

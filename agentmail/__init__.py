@@ -6,8 +6,7 @@ A name is imported when it is first asked for (PEP 562): whoever wants `parse` a
 library, and a process that only reads files does not carry it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import errors
@@ -22,7 +21,9 @@ if TYPE_CHECKING:
     from .store import Thread, ThreadStore
     from .turns import Turn
 else:
-    _MODULES = {
+    from .lazily import lazily
+
+    __getattr__, __dir__ = lazily(__name__, {
         "Account": ".settings",
         "Address": ".message.models",
         "Attachment": ".message.models",
@@ -36,21 +37,9 @@ else:
         "Thread": ".store",
         "ThreadStore": ".store",
         "Turn": ".turns",
+        "errors": ".",
         "parse": ".message.parse",
-    }
-
-    def __getattr__(name: str) -> Any:
-        if name in _MODULES:
-            value = getattr(import_module(_MODULES[name], __name__), name)
-        elif name == "errors":
-            value = import_module(".errors", __name__)
-        else:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        globals()[name] = value
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted(__all__)
+    })
 
 
 __all__ = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -105,7 +105,7 @@ class Delivery(Recovery):
         await self.store.open()
         wanted = number(id, "o")
         started = self._monotonic()
-        held, stopped = await self._claim(limit=1, ids=[wanted])
+        held, stopped = await self._claim(limit=1, id_=wanted)
         if not held:
             async with self.store.reading() as tx:
                 row = await submissions.one(tx, id)
@@ -190,14 +190,12 @@ class Delivery(Recovery):
                 log.warning("outbox of %s: %s", self.account.key, exc)
                 await self._sleep(5.0)
 
-    async def _claim(self, *, limit: int, ids: Collection[int] = ()) -> tuple[list[Submission], tuple[str, str] | None]:
+    async def _claim(self, *, limit: int, id_: int | None = None) -> tuple[list[Submission], tuple[str, str] | None]:
         """(rows that are ours now, what stops the account)"""
 
         db = self.store.db
         if not db.watched:
-            rows, stops = await attempts.claim_due(
-                db, self.account.key, lease=self._lease, limit=limit, id_=next(iter(ids), None)
-            )
+            rows, stops = await attempts.claim_due(db, self.account.key, lease=self._lease, limit=limit, id_=id_)
             if not stops:
                 return rows, None
 
@@ -206,7 +204,7 @@ class Delivery(Recovery):
             stopped = await self._stopped(tx, now)
             if stopped is not None:
                 return [], stopped
-            return await attempts.claim(tx, self.account.key, now=now, lease=self._lease, limit=limit, ids=ids), None
+            return await attempts.claim(tx, self.account.key, now=now, lease=self._lease, limit=limit, id_=id_), None
 
         return await db.run(work)
 

@@ -179,12 +179,12 @@ class Account(BaseModel):
 
     @property
     def key(self) -> str:
-        """The name of this account in the store: its address, lower case."""
+        """The name of this account in the store: its address, lower case, the domain in ASCII."""
         return address_key(self.address)
 
     @property
     def own_addresses(self) -> frozenset[str]:
-        """The address and its aliases, lower case."""
+        """The address and its aliases, in the form of `key`."""
         return frozenset(map(address_key, (self.address, *self.aliases)))
 
     @property

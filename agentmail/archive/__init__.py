@@ -3,14 +3,15 @@
 The names are imported when they are asked for, since the processes that parse ahead need none of the database.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .importing import Progress, Totals, import_archive
     from .reading import Found, Unreadable, measure, read
 else:
-    _MODULES = {
+    from ..lazily import lazily
+
+    __getattr__, __dir__ = lazily(__name__, {
         "Found": ".reading",
         "Progress": ".importing",
         "Totals": ".importing",
@@ -18,16 +19,7 @@ else:
         "import_archive": ".importing",
         "measure": ".reading",
         "read": ".reading",
-    }
-
-    def __getattr__(name: str) -> Any:
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_MODULES[name], __name__), name)
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted(__all__)
+    })
 
 
 __all__ = ["Found", "Progress", "Totals", "Unreadable", "import_archive", "measure", "read"]

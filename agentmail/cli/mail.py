@@ -95,7 +95,7 @@ def thread_shape(thread: Thread) -> dict[str, object]:
 
 def thread_row(thread: Thread) -> tuple[str, ...]:
     last = thread.last_at.astimezone().strftime("%Y-%m-%d %H:%M") if thread.last_at else ""
-    others = [p for p in thread.people if p.email != thread.account] or thread.people  # who it is with, not who we are
+    others = [p for p in thread.people if p.key != thread.account] or thread.people  # who it is with, not who we are
     people = ", ".join(p.name or p.email for p in others[:3]) + (" …" if len(others) > 3 else "")
     waits = "" if thread.attention == "idle" else thread.assigned or "any agent"
     if thread.attention in {"claimed", "stuck"}:

@@ -174,7 +174,7 @@ async def _clocks(checks: Checks, box: Inbox, found: dict[str, Any] | None, skew
     before = datetime.now(UTC)
     theirs = await box.store.time()
     ours = before + (datetime.now(UTC) - before) / 2
-    store_skew = (theirs - ours).total_seconds()
+    store_skew = round((theirs - ours).total_seconds(), 1) + 0.0  # never -0.0
     newest = datetime.fromisoformat(found["newest"]) if found and found.get("newest") else None
     how = "measured by a mail"
     if skew is None:

@@ -6,8 +6,7 @@ A name is imported when it is first asked for (PEP 562): a process that only pre
 the database library, which takes longer to import than most archives to parse.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..threads.models import Filed, Thread, Why
@@ -16,7 +15,9 @@ if TYPE_CHECKING:
     from .search import Hit
     from .threadstore import ThreadStore
 else:
-    _MODULES = {
+    from ..lazily import lazily
+
+    __getattr__, __dir__ = lazily(__name__, {
         "Arrival": ".arrivals",
         "Filed": "..threads.models",
         "Hit": ".search",
@@ -25,16 +26,7 @@ else:
         "ThreadStore": ".threadstore",
         "Tx": ".database",
         "Why": "..threads.models",
-    }
-
-    def __getattr__(name: str) -> Any:
-        if name not in _MODULES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = globals()[name] = getattr(import_module(_MODULES[name], __name__), name)
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted(__all__)
+    })
 
 
 __all__ = ["Arrival", "Filed", "Hit", "Location", "Thread", "ThreadStore", "Tx", "Why"]

@@ -138,7 +138,8 @@ def content_key(message: Message) -> str:
     digest = hashlib.sha256()
     parts: list[str | bytes] = [
         key_of(message.message_id) if message.message_id else "",
-        message.sender.key if message.sender is not None else "",
+        # casefold() and not the key: stores hold what was made this way, and it is only ever compared with itself.
+        message.sender.email.casefold() if message.sender is not None else "",
         message.sent_at.isoformat() if message.sent_at is not None else "",
         " ".join(message.subject.split()),
         without_line_ends(message.text),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,15 +44,15 @@ class Result:
 
 
 async def claim(
-    tx: Tx, account: str, *, now: float, lease: float, limit: int, ids: Collection[int] = ()
+    tx: Tx, account: str, *, now: float, lease: float, limit: int, id_: int | None = None
 ) -> list[Submission]:
     """queued -> sending, for rows that are due; each is this caller's until the lease ends. The longest due first.
 
     `attempts` counts before anything is dialled, so that a message that kills its worker is not tried for ever.
     """
     due = select(S.id).where(S.account == account, S.state == "queued", S.next_at <= now)
-    if ids:
-        due = due.where(S.id.in_(sorted(ids)))
+    if id_ is not None:
+        due = due.where(S.id == id_)
     due = due.order_by(S.next_at, S.id).limit(limit).with_for_update(skip_locked=True)
     taken = await tx.execute(
         update(SUBMISSION)

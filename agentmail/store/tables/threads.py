@@ -58,7 +58,7 @@ class AccountRow(SQLModel, table=True):
     __tablename__: ClassVar[str] = "account"
 
     key: str = Field(sa_column=Column(Text, primary_key=True))
-    """Its address, lower case."""
+    """Its address, lower case, the domain in ASCII."""
     own: list[str] = Field(sa_column=Column(JSON, nullable=False))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,12 +12,14 @@ import pytest
 from hypothesis import settings
 
 from agentmail.settings import Account
+from agentmail.store import schema
+from agentmail.store.database import Database
 from agentmail.testing import EmbeddedMail, ManualClock
 
 from .servers.dovecot import Dovecot
 from .servers.front import OnDovecot, OnEmbedded, Server
 from .servers.postfix import Postfix
-from .servers.postgres import Postgres
+from .servers.postgres import Postgres, run_apart
 from .servers.process import missing
 
 # A red run must mean a change, so `make test` tries the same examples each time. `make soak` looks for new ones; what
@@ -64,18 +67,61 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture
 def postgres_url(postgres: Postgres) -> Iterator[str]:
-    """A fresh PostgreSQL database."""
-    url = postgres.new_database()
+    """An empty PostgreSQL database."""
+    yield from _dropped(postgres, postgres.new_database())
+
+
+def _dropped(postgres: Postgres, url: str) -> Iterator[str]:
     yield url
     postgres.drop(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A fresh database of each kind: every test of the store runs on both."""
+def empty_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind that no store was ever opened at."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'store.db'}"
     return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stores are copied from: the migrations take longer than most tests of them."""
+    path = tmp_path_factory.mktemp("migrated") / "store.db"
+    run_apart(_migrate(f"sqlite:///{path}"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_postgresql(postgres: Postgres) -> Iterator[str]:
+    url = postgres.new_database()
+    run_apart(_migrate(url))
+    yield from _dropped(postgres, url)
+
+
+async def _migrate(url: str) -> None:
+    db = Database(url)
+    try:
+        await schema.upgrade(db)
+    finally:
+        await db.close()
+
+
+@pytest.fixture
+def sqlite_url(migrated_sqlite: Path, tmp_path: Path) -> str:
+    """A fresh SQLite database, its schema made already."""
+    return f"sqlite:///{shutil.copy(migrated_sqlite, tmp_path / 'store.db')}"
+
+
+@pytest.fixture
+def new_postgresql(postgres: Postgres, migrated_postgresql: str) -> Iterator[str]:
+    yield from _dropped(postgres, postgres.new_database(like=migrated_postgresql))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store_url(request: pytest.FixtureRequest) -> str:
+    """A fresh database of each kind, its schema made already: every test of the store runs on both."""
+    return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "new_postgresql"))
 
 
 @pytest.fixture

@@ -25,6 +25,12 @@ from .schemas import make
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.fixture
+def store_url(empty_store_url: str) -> str:
+    """Here the schema is what is tested."""
+    return empty_store_url
+
+
 async def test_the_migrations_add_up_to_the_tables(store_url: str) -> None:
     def differences(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": False})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -54,8 +53,8 @@ class World:
 
 
 @pytest.fixture
-async def world(dovecot: Dovecot, tmp_path: Path) -> AsyncIterator[World]:
-    store = ThreadStore(f"sqlite:///{tmp_path / 'store.db'}")
+async def world(dovecot: Dovecot, sqlite_url: str) -> AsyncIterator[World]:
+    store = ThreadStore(sqlite_url)
     made = World(dovecot, store)
     yield made
     for sync in made.syncs:

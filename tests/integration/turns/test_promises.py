@@ -25,11 +25,6 @@ async def mail() -> AsyncIterator[EmbeddedMail]:
         yield server
 
 
-@pytest.fixture
-def sqlite_url(tmp_path: object) -> str:
-    return f"sqlite:///{tmp_path}/store.db"
-
-
 async def asked(mail: EmbeddedMail, inbox: Inbox) -> tuple[str, str]:
     """Ana wrote, and was answered in a turn that promised to follow up; the thread, and our Message-ID."""
     await mail.deliver(AGENT, letter(1))

@@ -22,11 +22,6 @@ OTHER = "other@demo.local"
 
 
 @pytest.fixture
-def sqlite_url(tmp_path: object) -> str:
-    return f"sqlite:///{tmp_path}/store.db"
-
-
-@pytest.fixture
 async def mail() -> AsyncIterator[EmbeddedMail]:
     async with EmbeddedMail({AGENT: "demo", ANA: "demo", OTHER: "demo"}) as server:
         yield server

@@ -9,8 +9,8 @@ from sqlalchemy import Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .database import Tx
+from .tables.base import core
 from .tables.connections import GmailRow, SlotRow, TrafficRow
-from .tables.threads import core
 
 SLOT, TRAFFIC, GMAIL = core(SlotRow), core(TrafficRow), core(GmailRow)
 _AT_ONCE = 5_000

@@ -14,8 +14,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from ..errors import Conflict
 from .database import Tx
 from .direct import Statement, among, listed
+from .tables.base import core
 from .tables.mailboxes import ConnectivityRow, DepartedRow, MailboxRow, SkippedRow
-from .tables.threads import ALIAS, LOCATION, MESSAGE, core
+from .tables.threads import ALIAS, LOCATION, MESSAGE
 
 MAILBOX, SKIPPED, DEPARTED, CONNECTIVITY = core(MailboxRow), core(SkippedRow), core(DepartedRow), core(ConnectivityRow)
 _CHUNK = 5_000

@@ -17,7 +17,7 @@ from ..message.domains import address_key
 from ..message.models import Message, Value
 from ..message.parse import parse
 from ..threads.placement import EVERYWHERE, Facts, Hold, facts_of
-from . import holders
+from . import attention, holders
 from .database import Database, Tx
 from .events import append_event
 from .queries import message_at
@@ -25,6 +25,7 @@ from .reading import resolve
 from .search import unindex
 from .subjects import attach
 from .tables import metadata
+from .tables.base import core
 from .tables.outbox import GRANT, SubmissionRow
 from .tables.threads import (
     ACCOUNT,
@@ -38,7 +39,6 @@ from .tables.threads import (
     QUARANTINE,
     RAW,
     THREAD,
-    core,
 )
 from .words import index_text, normalised
 
@@ -266,6 +266,7 @@ class _Cluster:
     async def _delete_thread(self, attached_to: int | None) -> None:
         for other in await _ids(self.tx, select(THREAD.c.id).where(THREAD.c.attached_to == self.cluster)):
             await attach(self.tx, other, None, was=None)
+            await attention.parted(self.tx, self.account, other, self.cluster)
         signposts = await _ids(self.tx, select(THREAD.c.id).where(THREAD.c.merged_into == self.cluster))
         names = [*signposts, self.cluster]
         await self.tx.execute(delete(APART).where(or_(APART.c.claimant.in_(names), APART.c.target.in_(names))))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sqlalchemy import JSON, BigInteger, Column, Double, Index, Integer, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from .threads import _to
+from .base import Row, to
 
 
-class SlotRow(SQLModel, table=True):
+class SlotRow(Row, table=True):
     """One of the few connections that all processes together may have to an account's server."""
 
     __tablename__: ClassVar[str] = "slot"
@@ -23,7 +23,7 @@ class SlotRow(SQLModel, table=True):
     """Another one may take it after this, by the database's clock."""
 
 
-class TrafficRow(SQLModel, table=True):
+class TrafficRow(Row, table=True):
     """Bytes of mail that were fetched on a day (UTC)."""
 
     __tablename__: ClassVar[str] = "traffic"
@@ -33,7 +33,7 @@ class TrafficRow(SQLModel, table=True):
     fetched: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
 
 
-class GmailRow(SQLModel, table=True):
+class GmailRow(Row, table=True):
     """Gmail's own name for a message, the same in all its mailboxes, and its labels."""
 
     __tablename__: ClassVar[str] = "gmail"
@@ -45,4 +45,4 @@ class GmailRow(SQLModel, table=True):
     thrid: str = Field(default="", sa_column=Column(Text, nullable=False))
     """X-GM-THRID: Gmail's idea of the thread. Kept beside ours, never used for it."""
     labels: list[str] = Field(sa_column=Column(JSON, nullable=False))
-    message: int = _to("message")
+    message: int = to("message")

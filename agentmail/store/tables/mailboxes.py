@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Double, Integer, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
+
+from .base import Row
 
 
-class MailboxRow(SQLModel, table=True):
+class MailboxRow(Row, table=True):
     """The position in one mailbox. Its uids mean something under its uidvalidity only (RFC 9051 2.3.1.1)."""
 
     __tablename__: ClassVar[str] = "mailbox"
@@ -42,7 +44,7 @@ class MailboxRow(SQLModel, table=True):
     """Rises with every change of the holder; a write that names an older one is refused."""
 
 
-class SkippedRow(SQLModel, table=True):
+class SkippedRow(Row, table=True):
     """A uid that is on the server and not in the store, with the reason."""
 
     __tablename__: ClassVar[str] = "skipped"
@@ -58,7 +60,7 @@ class SkippedRow(SQLModel, table=True):
     at: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
 
 
-class DepartedRow(SQLModel, table=True):
+class DepartedRow(Row, table=True):
     """A location that is not there any more: expunged, or moved. The location itself stays true for ever."""
 
     __tablename__: ClassVar[str] = "departed"
@@ -70,7 +72,7 @@ class DepartedRow(SQLModel, table=True):
     at: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
 
 
-class ConnectivityRow(SQLModel, table=True):
+class ConnectivityRow(Row, table=True):
     """Whether an account's server lets us in: shared by all processes, so that together they try once."""
 
     __tablename__: ClassVar[str] = "connectivity"

@@ -9,20 +9,12 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, Text, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from .threads import BIG, core
-
-
-def _text() -> Any:
-    return Field(default="", sa_column=Column(Text, nullable=False))
+from .base import BIG, Row, core, time, words
 
 
-def _time() -> Any:
-    return Field(default=None, sa_column=Column(Double, nullable=True))
-
-
-class SubmissionRow(SQLModel, table=True):
+class SubmissionRow(Row, table=True):
     """One message on its way out. Bytes, Message-ID, envelope and key never change."""
 
     __tablename__: ClassVar[str] = "submission"
@@ -43,51 +35,51 @@ class SubmissionRow(SQLModel, table=True):
     )  # fmt: skip
 
     id: int | None = Field(default=None, sa_column=Column(BIG, primary_key=True, autoincrement=True))
-    account: str = _text()
-    state: str = _text()
-    kind: str = _text()
-    origin: str = _text()
-    agent: str = _text()
+    account: str = words()
+    state: str = words()
+    kind: str = words()
+    origin: str = words()
+    agent: str = words()
     key: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
-    message_id: str = _text()
+    message_id: str = words()
     message: int | None = Field(
         default=None, sa_column=Column(BIG, ForeignKey("message.id", ondelete="SET NULL"), nullable=True)
     )
     """The message as it stands in its thread."""
     answers: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
     generation: int | None = Field(default=None, sa_column=Column(Integer, nullable=True))
-    mail_from: str = _text()
+    mail_from: str = words()
     return_tag: str | None = Field(default=None, sa_column=Column(Text, nullable=True))
     """What makes `mail_from` that of this mail alone (VERP); NULL where it is the account's own."""
-    subject: str = _text()
+    subject: str = words()
     size: int = Field(default=0, sa_column=Column(Integer, nullable=False))
-    digest: str = _text()
+    digest: str = words()
     """Of the exact bytes and the envelope: what an approval binds."""
     at_most_once: bool = Field(default=False, sa_column=Column(Boolean, nullable=False))
     reasons: list[dict[str, Any]] = Field(sa_column=Column(JSON, nullable=False))
     """Why it is held."""
     created_at: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
-    next_at: float | None = _time()
+    next_at: float | None = time()
     """queued: when it is due. sending: when the lease ends. unknown: the next look; NULL: a person decides."""
-    expires_at: float | None = _time()
+    expires_at: float | None = time()
     attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False))
     epoch: int = Field(default=0, sa_column=Column(BIG, nullable=False))
-    marker_at: float | None = _time()
+    marker_at: float | None = time()
     """When the body was about to go. From here on it may have been sent."""
     looks: int = Field(default=0, sa_column=Column(Integer, nullable=False))
     code: int | None = Field(default=None, sa_column=Column(Integer, nullable=True))
-    error: str = _text()
-    reply: str = _text()
+    error: str = words()
+    reply: str = words()
     """What the server answered to the final dot."""
-    sent_at: float | None = _time()
+    sent_at: float | None = time()
     copied: bool = Field(default=False, sa_column=Column(Boolean, nullable=False))
     """A copy lies in the Sent mailbox, or the provider files it by itself."""
-    decision: str = _text()
-    decided_by: str = _text()
-    decided_at: float | None = _time()
+    decision: str = words()
+    decided_by: str = words()
+    decided_at: float | None = time()
 
 
-class RecipientRow(SQLModel, table=True):
+class RecipientRow(Row, table=True):
     """One recipient of a submission: `pending`, `sent`, `failed`, `bounced`."""
 
     __tablename__: ClassVar[str] = "recipient"
@@ -97,14 +89,14 @@ class RecipientRow(SQLModel, table=True):
         sa_column=Column(BIG, ForeignKey("submission.id", ondelete="CASCADE"), primary_key=True, autoincrement=False)
     )
     position: int = Field(sa_column=Column(Integer, primary_key=True, autoincrement=False))
-    address: str = _text()
+    address: str = words()
     """As it goes into RCPT."""
-    state: str = _text()
+    state: str = words()
     code: int | None = Field(default=None, sa_column=Column(Integer, nullable=True))
-    text: str = _text()
+    text: str = words()
 
 
-class SubmissionBodyRow(SQLModel, table=True):
+class SubmissionBodyRow(Row, table=True):
     """The exact bytes, apart, so that nothing else ever touches them."""
 
     __tablename__: ClassVar[str] = "submission_body"
@@ -115,7 +107,7 @@ class SubmissionBodyRow(SQLModel, table=True):
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
-class PauseRow(SQLModel, table=True):
+class PauseRow(Row, table=True):
     """Nothing leaves while a row stands for the account, or for `*`."""
 
     __tablename__: ClassVar[str] = "pause"
@@ -123,20 +115,20 @@ class PauseRow(SQLModel, table=True):
     account: str = Field(sa_column=Column(Text, primary_key=True))
     cause: str = Field(sa_column=Column(Text, primary_key=True))
     """`operator`, `login` or `limit`: each is lifted by itself."""
-    reason: str = _text()
-    by: str = _text()
+    reason: str = words()
+    by: str = words()
     at: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
-    until: float | None = _time()
+    until: float | None = time()
 
 
-class GrantRow(SQLModel, table=True):
+class GrantRow(Row, table=True):
     """An address that program code vouched for: tools may write to it."""
 
     __tablename__: ClassVar[str] = "granted"
 
     account: str = Field(sa_column=Column(Text, primary_key=True))
     address: str = Field(sa_column=Column(Text, primary_key=True))
-    reason: str = _text()
+    reason: str = words()
     at: float = Field(default=0.0, sa_column=Column(Double, nullable=False))
 
 

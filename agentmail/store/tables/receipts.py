@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sqlalchemy import Column, ForeignKey, Index, Text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from .threads import BIG
+from .base import BIG, Row
 
 
-class ReceiptRow(SQLModel, table=True):
+class ReceiptRow(Row, table=True):
     """One message was handed to one agent name. The primary key is the promise that it happens once."""
 
     __tablename__: ClassVar[str] = "receipt"
@@ -23,7 +23,7 @@ class ReceiptRow(SQLModel, table=True):
     )
 
 
-class ReceiptMarkRow(SQLModel, table=True):
+class ReceiptMarkRow(Row, table=True):
     """Every message up to `low` was handed to this agent name: what keeps `receive` constant in the store's size."""
 
     __tablename__: ClassVar[str] = "receipt_mark"

@@ -2,20 +2,17 @@
 
 A *thread* row stands for one cluster: messages that belong together by their ids. `merged_into` is for ever,
 `attached_to` (the guarded subject rule) may be taken back; `message.thread` already names the row that both lead to.
-Times are seconds since the epoch, UTC. Foreign keys are called by the table they lead to, because `message_id` is a
-header value in this house.
+Times are seconds since the epoch, UTC.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Column, Double, ForeignKey, Index, Integer, LargeBinary, Table, Text, text
-from sqlmodel import Field, SQLModel
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, Text, text
+from sqlmodel import Field
 
-BIG = BigInteger().with_variant(Integer, "sqlite")
-"""64 bits on both; SQLite only counts up by itself in a column that is called INTEGER."""
-
+from .base import BIG, Row, core, row_id, time, to, words
 
 HEADLESS = text("message.headless")
 """What the indexes of answers that only a subject can place hold. A query says it in these words: SQLAlchemy writes a
@@ -26,33 +23,16 @@ through all messages of the account."""
 _SHOWN = text("merged_into IS NULL AND attached_to IS NULL")
 
 
-def _key() -> Any:
-    return Field(default=None, sa_column=Column(BIG, primary_key=True, autoincrement=True))
-
-
-def _time(*, nullable: bool = True) -> Any:
-    return Field(default=None, sa_column=Column(Double, nullable=nullable))
-
-
-def _to(table: str, *, nullable: bool = False, primary_key: bool = False) -> Any:
-    column = Column(BIG, ForeignKey(f"{table}.id"), nullable=nullable, primary_key=primary_key, autoincrement=False)
-    return Field(default=None, sa_column=column)
-
-
-def _text(*, nullable: bool = False) -> Any:
-    return Field(default=None if nullable else "", sa_column=Column(Text, nullable=nullable))
-
-
-class InfoRow(SQLModel, table=True):
+class InfoRow(Row, table=True):
     """Facts about the store itself: its secret."""
 
     __tablename__: ClassVar[str] = "info"
 
     name: str = Field(sa_column=Column(Text, primary_key=True))
-    value: str = _text()
+    value: str = words()
 
 
-class AccountRow(SQLModel, table=True):
+class AccountRow(Row, table=True):
     """An account that files mail here, and the addresses that count as ourselves."""
 
     __tablename__: ClassVar[str] = "account"
@@ -62,7 +42,7 @@ class AccountRow(SQLModel, table=True):
     own: list[str] = Field(sa_column=Column(JSON, nullable=False))
 
 
-class ThreadRow(SQLModel, table=True):
+class ThreadRow(Row, table=True):
     __tablename__: ClassVar[str] = "thread"
     __table_args__ = (
         # Pages of threads, newest first (keyset paging); hidden rows are not in them.
@@ -77,10 +57,10 @@ class ThreadRow(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )  # fmt: skip
 
-    id: int | None = _key()
-    account: str = _text()
+    id: int | None = row_id()
+    account: str = words()
     """The account's key; empty for an archive that was imported without one."""
-    subject: str = _text()
+    subject: str = words()
     """Of its oldest message."""
     status: str = Field(default="open", sa_column=Column(Text, nullable=False))
     labels: list[str] = Field(sa_column=Column(JSON, nullable=False))
@@ -88,14 +68,14 @@ class ThreadRow(SQLModel, table=True):
     data: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     messages: int = Field(sa_column=Column(Integer, nullable=False))
     """How many messages this cluster holds."""
-    first_at: float = _time(nullable=False)
-    last_at: float = _time(nullable=False)
+    first_at: float = time(nullable=False)
+    last_at: float = time(nullable=False)
     """The newest message's time: what the page of threads is sorted by."""
-    merged_into: int | None = _to("thread", nullable=True)
-    attached_to: int | None = _to("thread", nullable=True)
+    merged_into: int | None = to("thread", nullable=True)
+    attached_to: int | None = to("thread", nullable=True)
 
 
-class MessageRow(SQLModel, table=True):
+class MessageRow(Row, table=True):
     __tablename__: ClassVar[str] = "message"
     __table_args__ = (
         Index("message_content", "account", "content_key", unique=True),
@@ -113,23 +93,23 @@ class MessageRow(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )  # fmt: skip
 
-    id: int | None = _key()
-    account: str = _text()
-    thread: int = _to("thread")
+    id: int | None = row_id()
+    account: str = words()
+    thread: int = to("thread")
     """Where it is shown."""
-    cluster: int = _to("thread")
+    cluster: int = to("thread")
     """Where its ids put it; differs from `thread` only while the subject rule attaches it."""
-    message_id: str = _text()
+    message_id: str = words()
     """The header's value, with angle brackets."""
-    message_id_key: str = _text()
+    message_id_key: str = words()
     """The form to compare by; long ones are shortened to a digest, because an index has limits."""
-    content_key: str = _text()
-    own_key: str | None = _text(nullable=True)
+    content_key: str = words()
+    own_key: str | None = words(nullable=True)
     """Its Message-ID, when we made it and sent it: the Sent copy is the same message whatever a server did to it."""
-    at: float = _time(nullable=False)
+    at: float = time(nullable=False)
     """When it was written, as far as we believe its date: the order of the thread."""
-    sender: str = _text()
-    subject_key: str = _text()
+    sender: str = words()
+    subject_key: str = words()
     answers: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
     """The message it answers, where we know it better than its headers can say."""
     headless: bool = Field(default=False)
@@ -140,20 +120,20 @@ class MessageRow(SQLModel, table=True):
     variant: bool = Field(default=False)
     """Another message with other content carries the same Message-ID."""
     size: int = Field(default=0, sa_column=Column(Integer, nullable=False))
-    parsed: str = _text()
+    parsed: str = words()
     """The Message as JSON, so that reading parses no mail."""
 
 
-class RawRow(SQLModel, table=True):
+class RawRow(Row, table=True):
     """The bytes as they came. In a table of their own, so that nothing else ever touches them."""
 
     __tablename__: ClassVar[str] = "raw"
 
-    message: int = _to("message", primary_key=True)
+    message: int = to("message", primary_key=True)
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
-class AttachmentRow(SQLModel, table=True):
+class AttachmentRow(Row, table=True):
     """Where an attachment is. Its content stays in the raw bytes and is cut out on demand."""
 
     __tablename__: ClassVar[str] = "attachment"
@@ -162,15 +142,15 @@ class AttachmentRow(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    id: int | None = _key()
-    message: int = _to("message")
+    id: int | None = row_id()
+    message: int = to("message")
     position: int = Field(sa_column=Column(Integer, nullable=False))
-    name: str = _text()
-    content_type: str = _text()
+    name: str = words()
+    content_type: str = words()
     size: int = Field(default=0, sa_column=Column(Integer, nullable=False))
 
 
-class LocationRow(SQLModel, table=True):
+class LocationRow(Row, table=True):
     """Where a message lies on a server. Once seen it never means another message (RFC 9051 2.3.1.1)."""
 
     __tablename__: ClassVar[str] = "location"
@@ -180,11 +160,11 @@ class LocationRow(SQLModel, table=True):
     mailbox: str = Field(sa_column=Column(Text, primary_key=True))
     uidvalidity: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
     uid: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
-    message: int = _to("message")
+    message: int = to("message")
     flags: list[str] = Field(sa_column=Column(JSON, nullable=False))
 
 
-class IdentRow(SQLModel, table=True):
+class IdentRow(Row, table=True):
     """One Message-ID that somebody owns or mentioned, and who holds it. A ghost is a row without an owner.
 
     It is also the row that filing locks, in sorted order: whoever holds it decides alone what the id joins.
@@ -194,12 +174,12 @@ class IdentRow(SQLModel, table=True):
 
     account: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
-    holders: str = _text()
+    holders: str = words()
     """JSON: `[[thread, role, voucher], …]`; the words are those of `threads.placement.Hold`. Empty when there are so
     many that they are rows of their own (`store.holders`)."""
 
 
-class HolderRow(SQLModel, table=True):
+class HolderRow(Row, table=True):
     """One of the many holders of an id."""
 
     __tablename__: ClassVar[str] = "holder"
@@ -208,15 +188,15 @@ class HolderRow(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )  # fmt: skip
 
-    id: int | None = _key()
-    account: str = _text()
-    key: str = _text()
-    thread: int = _to("thread")
-    role: str = _text()
-    voucher: str = _text()
+    id: int | None = row_id()
+    account: str = words()
+    key: str = words()
+    thread: int = to("thread")
+    role: str = words()
+    voucher: str = words()
 
 
-class LabelRow(SQLModel, table=True):
+class LabelRow(Row, table=True):
     """A label of a thread, to find the threads by it. `thread.labels` is what is shown."""
 
     __tablename__: ClassVar[str] = "label"
@@ -224,10 +204,10 @@ class LabelRow(SQLModel, table=True):
 
     folded: str = Field(sa_column=Column(Text, primary_key=True))
     """Without regard to case."""
-    thread: int = _to("thread", primary_key=True)
+    thread: int = to("thread", primary_key=True)
 
 
-class AliasRow(SQLModel, table=True):
+class AliasRow(Row, table=True):
     """A further Message-ID that a message is known by: what a provider made of it on the way."""
 
     __tablename__: ClassVar[str] = "alias"
@@ -235,21 +215,21 @@ class AliasRow(SQLModel, table=True):
 
     account: str = Field(sa_column=Column(Text, primary_key=True))
     key: str = Field(sa_column=Column(Text, primary_key=True))
-    message: int = _to("message", primary_key=True)
-    message_id: str = _text()
+    message: int = to("message", primary_key=True)
+    message_id: str = words()
 
 
-class PersonRow(SQLModel, table=True):
+class PersonRow(Row, table=True):
     """Who a thread knows: an address, `@domain`, or `#list-id`."""
 
     __tablename__: ClassVar[str] = "person"
 
-    thread: int = _to("thread", primary_key=True)
+    thread: int = to("thread", primary_key=True)
     atom: str = Field(sa_column=Column(Text, primary_key=True))
-    name: str = _text()
+    name: str = words()
 
 
-class ApartRow(SQLModel, table=True):
+class ApartRow(Row, table=True):
     """A thread that was kept out of another one, and what would let it in: `atom` becoming known there.
 
     Where many hold one id a thread is its own target: that stands for all the others (`filing.CROWD`).
@@ -263,34 +243,34 @@ class ApartRow(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    id: int | None = _key()
-    account: str = _text()
-    target: int = _to("thread")
-    atom: str = _text()
-    claimant: int = _to("thread")
-    key: str = _text()
+    id: int | None = row_id()
+    account: str = words()
+    target: int = to("thread")
+    atom: str = words()
+    claimant: int = to("thread")
+    key: str = words()
     """The Message-ID both of them hold."""
 
 
-class QuarantineRow(SQLModel, table=True):
+class QuarantineRow(Row, table=True):
     """Mail that could not be filed, with the reason, so that it neither blocks its batch nor gets lost."""
 
     __tablename__: ClassVar[str] = "quarantine"
     __table_args__ = (Index("quarantine_digest", "account", "digest"), {"sqlite_autoincrement": True})
 
-    id: int | None = _key()
-    account: str = _text()
-    reason: str = _text()
+    id: int | None = row_id()
+    account: str = words()
+    reason: str = words()
     arrival: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
     """How it arrived: location, flags, fresh, outgoing."""
     attempts: int = Field(default=1, sa_column=Column(Integer, nullable=False))
-    at: float = _time(nullable=False)
+    at: float = time(nullable=False)
     data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     digest: str = Field(default="", sa_column=Column(Text, nullable=False, server_default=""))
     """SHA-256 of the bytes: the same mail is put aside once, however often somebody tries. Empty without bytes."""
 
 
-class EventRow(SQLModel, table=True):
+class EventRow(Row, table=True):
     """What happened, in order: the log that is replayed, never changed."""
 
     __tablename__: ClassVar[str] = "event"
@@ -302,20 +282,15 @@ class EventRow(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
-    id: int | None = _key()
+    id: int | None = row_id()
     seq: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
     """Its place in the log, given when it is first read: see `store.log`."""
-    at: float = _time(nullable=False)
-    kind: str = _text()
+    at: float = time(nullable=False)
+    kind: str = words()
     thread: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
     message: int | None = Field(default=None, sa_column=Column(BIG, nullable=True))
-    account: str | None = _text(nullable=True)
+    account: str | None = words(nullable=True)
     data: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON, nullable=True))
-
-
-def core(row: type[SQLModel]) -> Table:
-    """The table behind a row class, for SQLAlchemy Core: the hot path builds no objects."""
-    return cast(Table, row.__table__)  # type: ignore[attr-defined]
 
 
 INFO = core(InfoRow)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from sqlalchemy import Column, Double, ForeignKey, Index, Integer, Text, text
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
-from .threads import BIG
+from .base import BIG, Row
 
 ACTIVE = text("state <> 'idle'")
 """What the index `work_due` holds. A query says it in these words, or the index is not used."""
@@ -20,7 +20,7 @@ NEVER = 1e12
 """`next_at` of a thread that is stuck."""
 
 
-class WorkRow(SQLModel, table=True):
+class WorkRow(Row, table=True):
     """The state of attention of one thread; at most one row a thread, made by the first message that needs a look.
 
     `next_at` is the one column a claim looks at: when the thread is due (ready), or when its lease ends (claimed).
@@ -66,7 +66,7 @@ class WorkRow(SQLModel, table=True):
     """Why the last turn was given back."""
 
 
-class TimerRow(SQLModel, table=True):
+class TimerRow(Row, table=True):
     """A thread that comes back at a time, unless somebody answers before."""
 
     __tablename__: ClassVar[str] = "timer"
@@ -92,7 +92,7 @@ class TimerRow(SQLModel, table=True):
     """A turn that runs again sets the same timer, and not a second one."""
 
 
-class CursorRow(SQLModel, table=True):
+class CursorRow(Row, table=True):
     """How far a named reader has come in the log."""
 
     __tablename__: ClassVar[str] = "cursor"
@@ -101,7 +101,7 @@ class CursorRow(SQLModel, table=True):
     seq: int = Field(default=0, sa_column=Column(BIG, nullable=False))
 
 
-class WebhookRow(SQLModel, table=True):
+class WebhookRow(Row, table=True):
     """How the deliveries to one webhook stand, and which process makes them. Its place in the log is its cursor."""
 
     __tablename__: ClassVar[str] = "webhook"

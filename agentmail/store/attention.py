@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from ..threads.models import Filed
 from . import claims, timers
 from .arrivals import Prepared
 from .changes import announce
-from .database import Tx, clock_sql, virtual_now
+from .database import Tx, clock_sql, database_now, virtual_now
 from .direct import Statement, among, listed
-from .tables.threads import THREAD
+from .tables.threads import MESSAGE, THREAD
 
 _NOW = Statement(lambda postgres: select(clock_sql("postgresql" if postgres else "sqlite")))
 _REOPENED = Statement(
@@ -33,8 +33,6 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
             continue
         thread, message, arrival = int(result.thread[1:]), int(result.id[1:]), prepared.arrival
         told = True
-        if result.absorbed:
-            await claims.merge(tx, thread, [int(t[1:]) for t in result.absorbed])
         if prepared.row["outgoing"]:
             if arrival.location is not None:  # it came out of Sent and not out of our outbox: a person wrote it
                 by_hand.add(thread)
@@ -55,3 +53,20 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
         await claims.answered_by_hand(tx, by_hand - set(wants))
     if told:
         await announce(tx)
+
+
+async def joined(tx: Tx, account: str, thread: int, others: Sequence[int]) -> None:
+    """These threads are shown in that one from now on, by whatever way: whoever takes it takes them too."""
+    if account:
+        await claims.merge(tx, thread, others)
+
+
+async def parted(tx: Tx, account: str, thread: int, was: int) -> None:
+    """A thread is shown by itself again: what nobody has looked at while it was part of `was` is its own to ask for."""
+    newest = select(func.max(MESSAGE.c.id)).where(
+        MESSAGE.c.cluster == thread, ~MESSAGE.c.outgoing, MESSAGE.c.fresh
+    )  # fmt: skip
+    message = await tx.scalar(newest) if account else None
+    done = await tx.scalar(select(claims.work.c.done).where(claims.work.c.thread == was)) if message else None
+    if message is not None and done is not None and done < message:
+        await claims.arrived(tx, account, {thread: message}, now=await database_now(tx))

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from .bulk import Insert
+from .changes import announce
 from .database import Tx
 from .tables.threads import EVENT
 
@@ -15,13 +16,17 @@ async def append_event(
     tx: Tx, kind: str, *, thread: int | None = None, message: int | None = None, account: str | None = None,
     data: dict[str, Any] | None = None, at: float | None = None,
 ) -> None:  # fmt: skip
-    """Write one event. `kind` is dotted, subject first: `message.filed`, `thread.merged`."""
+    """Write one event, and tell those who wait. `kind` is dotted, subject first: `message.filed`, `thread.merged`."""
     await append_events(tx, [{"kind": kind, "thread": thread, "message": message, "account": account, "data": data,
                               "at": at}])  # fmt: skip
+    await announce(tx)
 
 
 async def append_events(tx: Tx, events: list[dict[str, Any]]) -> None:
-    """Write many events at once; the keys are the columns of `EVENT`, `at` may be None for now."""
+    """Write many events at once; the keys are the columns of `EVENT`, `at` may be None for now.
+
+    Trap: it tells nobody. Whoever writes many changes more than the log, and announces that once.
+    """
     if events:
         now = time.time()
         await _EVENTS.dicts(tx, [

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import delete, func, literal, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from . import attention
 from .database import Tx
 from .editing import write_labels
 from .events import append_events
@@ -54,6 +55,7 @@ async def absorb(tx: Tx, account: str, winner: int, absorbed: Sequence[int], *, 
     for row in everyone:
         if row.attached_to is not None:
             await attach(tx, row.id, None, was=row.attached_to)
+            await attention.parted(tx, account, row.id, row.attached_to)
     await tx.execute(update(MESSAGE).where(MESSAGE.c.cluster.in_(absorbed)).values(cluster=winner))
     await tx.execute(update(MESSAGE).where(MESSAGE.c.thread.in_(absorbed)).values(thread=winner))
     await tx.execute(
@@ -75,6 +77,7 @@ async def absorb(tx: Tx, account: str, winner: int, absorbed: Sequence[int], *, 
     await tx.execute(update(APART).where(APART.c.target.in_(absorbed)).values(target=winner))
     await tx.execute(update(APART).where(APART.c.claimant.in_(absorbed)).values(claimant=winner))
     await tx.execute(APART.delete().where(APART.c.claimant == winner, APART.c.target == winner))
+    await attention.joined(tx, account, winner, absorbed)
     await append_events(tx, [
         {"kind": "thread.merged", "thread": winner, "message": None, "account": account or None,
          "data": {"absorbed": f"t{t}"}, "at": now}

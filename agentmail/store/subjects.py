@@ -15,7 +15,7 @@ from sqlalchemy import and_, bindparam, func, or_, select, text, tuple_, update
 
 from ..message.models import Message
 from ..threads.fallback import WINDOW, mentioned_keys, shares_people
-from . import holders
+from . import attention, holders
 from .database import Tx
 from .direct import Statement, among, listed
 from .events import append_events
@@ -116,6 +116,10 @@ class SubjectRule:
             return
         await attach(self.tx, cluster, target, was=row.attached_to)
         self.moved[cluster] = cluster if target is None else target
+        if target is not None:
+            await attention.joined(self.tx, self.account, target, [cluster])
+        elif row.attached_to is not None:
+            await attention.parted(self.tx, self.account, cluster, row.attached_to)
         await append_events(self.tx, [
             {"kind": "thread.attached" if target is not None else "thread.detached", "thread": cluster, "message": None,
              "account": self.account, "data": {"to": f"t{target}"} if target is not None else None, "at": self.now}

@@ -249,6 +249,7 @@ class ThreadStore:
         _, voucher = facts.holds[row.message_id_key]
         hold = Hold(row.cluster, "own", voucher)
         await self._filing(tx, row.account).regard(row.cluster, owns=hold, key=key)
+        await announce(tx)
 
     async def recognise(self, tx: Tx, prepared: Prepared, *, account: str) -> Filed | None:
         """Our own mail that a provider gave another Message-ID: the stored message, known by both ids from now on.
@@ -416,7 +417,6 @@ class ThreadStore:
             await append_event(
                 tx, "thread.assigned", thread=thread, account=account, data={"agent": agent, "by": by}, at=self._now()
             )
-            await announce(tx)
 
         await self.db.run(work)
 

@@ -16,6 +16,14 @@ from ...unit.threads.worlds import US, message
 EVE = "eve@evil.example"
 RENAMED = "<renamed@provider.example>"
 
+
+async def _due(store: ThreadStore) -> list[str]:
+    async def claimed(tx: Tx) -> list[claims.Claim]:
+        return await claims.claim_due(tx, account=US, agents=["", "a"], agent="a", lease=60, limit=5)
+
+    return [f"t{c.thread}" for c in await store.db.run(claimed)]
+
+
 WRITERS: dict[str, Callable[[ThreadStore], Awaitable[Any]]] = {
     "admit": lambda s: s.admit("t1", EVE),
     "alias": lambda s: s.db.run(lambda tx: s.alias(tx, "m1", RENAMED)),
@@ -50,7 +58,26 @@ async def test_attention_goes_along_when_threads_join_without_new_mail(store: Th
     await WRITERS[writer](store)
     assert (await store.thread(kept.thread)).id == home.thread
 
-    async def claimed(tx: Tx) -> list[claims.Claim]:
-        return await claims.claim_due(tx, account=US, agents=["", "a"], agent="a", lease=60, limit=5)
+    assert await _due(store) == [home.thread]
 
-    assert [f"t{c.thread}" for c in await store.db.run(claimed)] == [home.thread]
+
+async def test_attention_goes_along_when_a_subject_shows_one_thread_in_another(store: ThreadStore) -> None:
+    """The answer came first and asked for attention by itself; then came what it answers. One thread, one holder."""
+    answer = await store.file(message("r", in_reply_to=["unknown"], subject="Re: Invoice 42", day=1), account=US)
+    first = await store.file(message("a"), account=US)
+    assert (await store.thread(answer.thread)).id == first.thread != answer.thread
+    assert await _due(store) == [first.thread]
+    # A second thread that it could mean takes the join back, and nobody has looked at the answer.
+    other = await store.file(message("b", day=0.5), account=US)
+    assert (await store.thread(answer.thread)).id == answer.thread
+    assert sorted(await _due(store)) == sorted([answer.thread, other.thread])
+
+
+async def test_what_was_shown_in_a_thread_that_is_deleted_still_asks_for_attention(store: ThreadStore) -> None:
+    bob = "bob@gmail.com"
+    first = await store.file(message("a", bob, cc=["ana@customer.example"]), account=US)
+    answer = await store.file(message("r", in_reply_to=["unknown"], subject="Re: Invoice 42", day=1), account=US)
+    assert answer.thread == first.thread
+    await store.forget(bob)
+    [alone] = await store.threads()
+    assert await _due(store) == [alone.id]

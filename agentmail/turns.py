@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -30,6 +30,7 @@ from .store.changes import announce
 from .store.claims import Claim
 from .store.database import Tx
 from .store.events import append_event
+from .threads.models import note_line
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
@@ -335,14 +336,6 @@ class Turn:
             lines += [f"attachment {a.id}: {a.name} ({a.size:,} bytes)" for a in message.attachments]
             lines.append(f"</{fence}>")
         return "\n".join(lines)
-
-
-def note_line(note: Mapping[str, Any]) -> str:
-    """A note of a thread in one line."""
-    by, to, text = note.get("agent") or "?", note.get("to"), note.get("text", "")
-    if to:
-        return f"{by} handed it to {to}" + (f": {text}" if text else "")
-    return f"note by {by}: {text}"
 
 
 class _UnderClaim:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import typer.main
 
-from agentmail.cli import app
+from agentmail.cli.commands import load
 
 PAGE = Path(__file__).parents[1] / "docs" / "reference" / "command.md"
 INTRODUCTION = """\
@@ -23,7 +23,7 @@ What follows is its own `--help`.
 
 def page() -> str:
     """The whole page."""
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(load())
     return INTRODUCTION + "\n".join(sections(command, "agentmail"))
 
 

@@ -7,7 +7,15 @@ control characters by the parser, and never read as markup.
 
 from __future__ import annotations
 
-from . import archive, doctor, files, login, mail, outbox, receiving
-from .app import app, main
+import sys
 
-__all__ = ["app", "archive", "doctor", "files", "login", "mail", "main", "outbox", "receiving"]
+
+def main() -> None:
+    """The entry point."""
+    from .app import start  # not above: whoever imports a module of this package has no need of the others
+    from .commands import load
+
+    start(load(sys.argv[1:]))
+
+
+__all__ = ["main"]

@@ -64,8 +64,8 @@ def run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return asyncio.run(work())
 
 
-def main() -> None:
-    """The entry point: every error we raise on purpose becomes one sentence on stderr and exit code 3."""
+def start(app: typer.Typer) -> None:
+    """Run the command line: every error we raise on purpose becomes one sentence on stderr and exit code 3."""
     # Mail holds every script; a terminal or a pipe with another encoding must not end the command.
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import SecretStr
@@ -13,14 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import BadInput
-from ..inbox import Inbox
 from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
-from ..threads.models import Why
-from ..turns import note_line
+from ..threads.models import Why, note_line
 from .app import Agent, AsJson, Store, app, err, out, run, settings
 from .files import read, show_message
+
+if TYPE_CHECKING:
+    from ..inbox import Inbox
 
 NO_THREADS = "no threads yet: run `agentmail sync` or `agentmail import`"
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")]
@@ -31,6 +32,8 @@ Attach = Annotated[list[Path] | None, typer.Option("--attach", "-a", help="A fil
 
 
 def inbox(store: str | None, agent: str | None = None) -> Inbox:
+    from ..inbox import Inbox  # half of what the command imports, and who only reads the store has no need of it
+
     return Inbox.from_env(store=store, agent=agent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, Self
 
@@ -146,3 +147,11 @@ class Thread(Value):
         copy = self.model_copy()
         copy._later = later  # noqa: SLF001 - a copy of our own
         return copy
+
+
+def note_line(note: Mapping[str, Any]) -> str:
+    """A note of a thread in one line."""
+    by, to, text = note.get("agent") or "?", note.get("to"), note.get("text", "")
+    if to:
+        return f"{by} handed it to {to}" + (f": {text}" if text else "")
+    return f"note by {by}: {text}"

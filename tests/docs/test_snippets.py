@@ -91,9 +91,9 @@ async def test_python_block_runs(block: Block, tmp_path: Path) -> None:
 def test_shell_block_names_what_exists(block: Block) -> None:
     from typer.main import get_command
 
-    from agentmail.cli import app
+    from agentmail.cli.commands import load
 
-    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    commands = set(get_command(load()).commands)  # type: ignore[attr-defined]
     makefile = (ROOT / "Makefile").read_text("utf-8")
     for line in block.text.splitlines():
         for word in re.findall(r"\bagentmail ([a-z]+)", line.partition("#")[0]):

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from agentmail.imap import FACTS, WHOLE, Fetched, ImapConnection, uid_sets
 from agentmail.imap.batches import batches
-from agentmail.imap.pipeline import Asked
+from agentmail.imap.pipeline import Asked, Each
+from agentmail.message.models import Message
 from agentmail.message.parse import parse
 from agentmail.settings import Account
 
@@ -29,23 +30,28 @@ def peak() -> float:
 
 
 async def fetch_and_parse(account: Account, *, parsed: bool) -> dict[str, float]:
-    """As a first sync does it: each batch is parsed while the next one comes."""
+    """As a first sync does it: each message is parsed while the next one comes."""
     began, cpu, number = time.perf_counter(), time.process_time(), 0
     connection = ImapConnection(account)
     await connection.connect()
     await connection.examine("INBOX")
-    coming = incoming(connection, await connection.search_uids(1) or [])
-    found = await anext(coming, None)
-    while found is not None:
-        ahead = asyncio.ensure_future(anext(coming, None))
-        number += await asyncio.to_thread(_parse_all, found) if parsed else len(found)
-        found = await ahead
+    messages: dict[int, Message] = {}
+
+    def each(one: Fetched) -> None:
+        if one.body is not None:
+            messages[one.uid] = parse(one.body, received_at=one.received_at)
+
+    async for found in incoming(connection, await connection.search_uids(1) or [], each if parsed else None):
+        number += len(found)
+        assert not parsed or all(messages.pop(uid).text is not None for uid in found)
     took, used = time.perf_counter() - began, time.process_time() - cpu
     await connection.close()
     return {"messages": number, "seconds": took, "cpu": used, "rss": peak()}
 
 
-async def incoming(connection: ImapConnection, uids: Sequence[int]) -> AsyncGenerator[dict[int, Fetched]]:
+async def incoming(
+    connection: ImapConnection, uids: Sequence[int], each: Each | None = None
+) -> AsyncGenerator[dict[int, Fetched]]:
     """As `MailboxPass` does it: sizes, batches by bytes, each asked for before the one in front of it is here."""
     pieces = list(uid_sets(uids))
     for n, piece in enumerate(pieces):
@@ -55,14 +61,7 @@ async def incoming(connection: ImapConnection, uids: Sequence[int]) -> AsyncGene
         then += [Asked(tuple(p), FACTS) for p in pieces[n + 1 : n + 2]]
         for batch, after in zip_longest(planned, then):
             if batch is not None:
-                yield await connection.fetch(batch, WHOLE, expected=2**22, then=after)
-
-
-def _parse_all(found: dict[int, Fetched]) -> int:
-    for one in found.values():
-        message = parse(one.body or b"", received_at=one.received_at)
-        assert message.text is not None
-    return len(found)
+                yield await connection.fetch(batch, WHOLE, expected=2**22, then=after, each=each)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from .answers import LARGEST_UID, Fetched, vanished_answer
 from .link import Link
-from .pipeline import Asked, Refused, fetched
+from .pipeline import Asked, Each, Refused, fetched
 from .wire import QUIET
 
 FACTS = "(UID FLAGS INTERNALDATE RFC822.SIZE)"
@@ -24,12 +24,14 @@ class Fetching(Link):
     """The part of a connection that fetches from the open mailbox."""
 
     async def fetch(
-        self, uids: Sequence[int], items: str = FACTS, *, expected: int = 0, then: Asked | None = None
-    ) -> dict[int, Fetched]:
+        self, uids: Sequence[int], items: str = FACTS, *, expected: int = 0, then: Asked | None = None,
+        each: Each | None = None,
+    ) -> dict[int, Fetched]:  # fmt: skip
         """Fetch for sorted uids (at most 500, 4 KB). `expected` bytes of mail may come, and a share more.
 
         What came before a NO is returned; the caller asks for the rest again, alone. `then` is asked for in advance:
         its answer is on its way while this one is used. Any other command than the fetch for it throws it away.
+        `each` gets every message when it is here, in the thread that reads, and maybe again when more is said of it.
         """
         self._ready()
         if not uids:
@@ -38,13 +40,15 @@ class Fetching(Link):
 
         # RFC822.SIZE is a claim: honest servers are wrong by a quarter at most.
         budget = QUIET + expected + expected // 4
-        return await self._call(lambda: self._fetched(asked, then), f"fetching {len(uids)} messages", budget=budget,
-                                deadline=self.timeout + expected / 20_000)  # fmt: skip
+        return await self._call(
+            lambda: self._fetched(asked, then, each), f"fetching {len(uids)} messages", budget=budget,
+            deadline=self.timeout + expected / 20_000,
+        )  # fmt: skip
 
-    def _fetched(self, asked: Asked, then: Asked | None = None) -> dict[int, Fetched]:
+    def _fetched(self, asked: Asked, then: Asked | None = None, each: Each | None = None) -> dict[int, Fetched]:
         assert self._wire is not None
         try:
-            return fetched(self._wire, asked, then)
+            return fetched(self._wire, asked, then, each)
         except Refused as exc:
             if exc.found and asked.low is None:
                 return exc.found

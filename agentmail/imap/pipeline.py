@@ -8,6 +8,7 @@ and whatever else a server says goes the way through imaplib.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from functools import lru_cache
@@ -26,6 +27,8 @@ _COMMON = re.compile(
 )
 """What Dovecot, Cyrus and Courier say to FACTS and WHOLE, in the order they were asked."""
 _ANNOUNCED = re.compile(rb"\{(\d{1,19})\}\Z")
+Each = Callable[[Fetched], None]
+"""Gets each message as soon as it is here, in the thread that reads. It returns soon, and never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Ahead:
     found: dict[int, Fetched] = field(default_factory=dict)
     completed: bytes | None = None
     """The rest of its tagged line, when that came early too."""
+    each: Each | None = None
     wanted: frozenset[int] | None = field(init=False)
     """None: whatever the server says."""
 
@@ -71,8 +75,11 @@ class Refused(Exception):
         self.found = found
 
 
-def fetched(wire: Wire, asked: Asked, then: Asked | None = None) -> dict[int, Fetched]:
+def fetched(wire: Wire, asked: Asked, then: Asked | None = None, each: Each | None = None) -> dict[int, Fetched]:
     """In the worker thread: the answer by uid. `then` is asked for in advance; the next call should be for it.
+
+    `each` may work on a message while the server sends the next one: a second thread for that would wait 5 ms for the
+    interpreter at every read.
 
     Raises:
         Refused: the server said NO.
@@ -85,6 +92,10 @@ def fetched(wire: Wire, asked: Asked, then: Asked | None = None) -> dict[int, Fe
         this = Ahead(_send(wire, asked), asked)
     if then is not None:
         wire.ahead = Ahead(_send(wire, then), then)
+    this.each = each
+    if each is not None:
+        for early in this.found.values():
+            each(early)
     _answer(wire, this)
     return _completed(wire, this)
 
@@ -177,6 +188,8 @@ def _keep(wire: Wire, one: Fetched, this: Ahead) -> None:
         if command is not None and (command.wanted is None or one.uid in command.wanted):
             before = command.found.get(one.uid)
             command.found[one.uid] = one if before is None else joined(before, one)
+            if command.each is not None:
+                command.each(command.found[one.uid])
             return
 
 

@@ -27,6 +27,10 @@ QUIET = 8 * 2**20
 """Bytes that the answer to a command may have when it carries no mail: a UID SEARCH over 500,000 messages fits."""
 
 
+AT_ONCE = 64 * 2**10
+"""Bytes of one read, while there is mail to fetch."""
+
+
 class TooMuch(imaplib.IMAP4.abort):
     """The server sent more than the command can be worth. What it says next cannot be trusted either."""
 
@@ -65,6 +69,10 @@ class Wire(imaplib.IMAP4):
             sock.close()
             raise
 
+    def open(self, host: str = "", port: int = 143, timeout: float | None = None) -> None:
+        super().open(host, port, timeout)
+        self._read_by(io.BufferedReader(self.stream.detach(), AT_ONCE))
+
     def _secured(self, sock: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
         # The handshake is a step of its own, so that whoever watches the deadline can reach the socket during it.
         secure = tls.wrap_socket(sock, server_hostname=self.host, do_handshake_on_connect=False)
@@ -83,7 +91,7 @@ class Wire(imaplib.IMAP4):
             raise self.error(f"STARTTLS refused: {data[-1]!r}")
         old = self.stream
         self.sock = self._secured(self.sock, tls)
-        self._read_by(self.sock.makefile("rb"))
+        self._read_by(self.sock.makefile("rb", AT_ONCE))
         old.close()
         self.untagged_responses.clear()
         self._get_capabilities()
@@ -143,7 +151,7 @@ class Wire(imaplib.IMAP4):
         """Read with a buffer again."""
         self._read_by(io.BufferedReader(self.stream))
 
-    def _read_by(self, stream: io.RawIOBase | io.BufferedIOBase) -> None:
+    def _read_by(self, stream: io.IOBase) -> None:
         setattr(self, "_file" if hasattr(self, "_file") else "file", stream)
 
     @property

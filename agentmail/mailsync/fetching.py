@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..errors import MailboxError
 from ..imap import WHOLE, Fetched, Lost
 from ..imap.batches import is_huge
-from ..imap.pipeline import Asked
+from ..imap.pipeline import Asked, Each
 from ..store import Tx, positions
 from ..store.events import append_event
 from .reading import LARGEST, SLICE, TRIES, Reading
@@ -26,7 +26,8 @@ class Fetching(Reading):
         uids = [f.uid for f in batch]
         connection = await self._again()
         try:
-            found = await connection.fetch(uids, WHOLE, expected=sum(f.size or 0 for f in batch), then=then)
+            found = await connection.fetch(uids, WHOLE, expected=sum(f.size or 0 for f in batch), then=then,
+                                           each=self._each())  # fmt: skip
         except (Lost, MailboxError) as exc:
             return await self._one_is_poison(batch, exc)
         whole: list[Fetched] = []
@@ -45,6 +46,10 @@ class Fetching(Reading):
             else:
                 whole.append(_filled(one, before))
         return whole
+
+    def _each(self) -> Each | None:
+        """What is done with a message while the next one comes."""
+        return None
 
     async def _still_there(self, uid: int) -> list[int]:
         return await (await self._again()).search_uids(uid, uid) or []

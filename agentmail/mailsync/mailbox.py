@@ -12,8 +12,9 @@ The snapshot is the one taken before the loop: what arrives during it is found b
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
@@ -21,7 +22,7 @@ from typing import Any
 
 from ..imap import FACTS, WHOLE, Fetched, Gmail, ImapConnection, Snapshot, uid_sets
 from ..imap.batches import BATCH, batches, is_huge
-from ..imap.pipeline import Asked
+from ..imap.pipeline import Asked, Each
 from ..message.identifiers import is_ours
 from ..message.parse import parse
 from ..store import Arrival, Filed, Location, Tx, positions
@@ -33,6 +34,8 @@ from .fetching import Fetching
 from .gmail import Labelled
 from .reading import BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
+EARLY = 5.0
+"""Seconds of one FETCH that may go into preparing: a server hangs up on who does not read."""
 AT_ONCE = 32 * 2**10
 """Bytes of mail that the event loop itself may parse, which takes it about a millisecond."""
 
@@ -198,11 +201,26 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
                     then = Asked(tuple(f.uid for f in after), WHOLE) if not is_huge(after) else None
                 yield await self._ready(await self._bodies(batch, then), batch)
 
+    def _each(self) -> Each:
+        """Prepares messages in the thread that reads them. What fails or takes too long is left to `_ready`."""
+        early, spent = self._early, 0.0
+
+        def prepare(one: Fetched) -> None:
+            nonlocal spent
+            if one.body and spent < EARLY and None not in (one.size, one.received_at, one.flags):
+                began = time.monotonic()
+                with suppress(Exception):
+                    early[one.uid] = one, self._prepared(one)
+                spent += time.monotonic() - began
+
+        return prepare
+
     async def _ready(self, bodies: Sequence[Fetched], planned: Sequence[Fetched]) -> Ready:
         """Parse, which is most of the work."""
         # A message or two are prepared sooner than a thread takes over.
-        few = sum(len(b.body or b"") for b in bodies) <= AT_ONCE
+        few = sum(len(b.body or b"") for b in bodies if b.uid not in self._early) <= AT_ONCE
         prepared, broken = self._prepare(bodies) if few else await asyncio.to_thread(self._prepare, bodies)
+        self._early.clear()
         return Ready(bodies, prepared, broken, self.said, planned[-1].uid, len(planned))
 
     # -- filing
@@ -253,12 +271,20 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
         prepared: list[Prepared] = []
         broken: list[tuple[Arrival, BaseException]] = []
         for one in bodies:
+            before, ready = self._early.pop(one.uid, (None, None))
+            if ready is not None and before == one:
+                prepared.append(ready)
+                continue
             arrival = self._arrival(one)
             try:
                 prepared += self.store.prepare([arrival], account=self.place.account)
             except (ValueError, OverflowError) as exc:
                 broken.append((arrival, exc))
         return prepared, broken
+
+    def _prepared(self, one: Fetched) -> Prepared:
+        [prepared] = self.store.prepare([self._arrival(one)], account=self.place.account)
+        return prepared
 
     def _arrival(self, one: Fetched) -> Arrival:
         place = self.place

@@ -10,6 +10,7 @@ from typing import TypeVar
 from ..errors import MailboxReset
 from ..imap import Fetched, Gmail, ImapConnection, Snapshot, uid_sets
 from ..store import Filed, ThreadStore, Tx, positions
+from ..store.arrivals import Prepared
 from ..store.positions import Position
 from .first import FirstRun
 
@@ -78,6 +79,8 @@ class Reading:
         self.thorough = thorough
         self.said: dict[int, Gmail] = {}
         """What Gmail says of the messages of this pass, by uid."""
+        self._early: dict[int, tuple[Fetched, Prepared]] = {}
+        """What was prepared while it came, by uid, and of what."""
         self.result = Pass()
         self.snapshot: Snapshot
         self.position: Position

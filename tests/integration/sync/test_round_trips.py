@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 from sqlalchemy import text
 
 from agentmail.imap import ImapConnection
 from agentmail.imap.wire import Wire
+from agentmail.mailsync import mailbox
 from agentmail.mailsync.mailbox import MailboxPass
+from agentmail.message.models import Message
+from agentmail.message.parse import parse
 from agentmail.store.positions import Position
 
-from .conftest import World, ids
+from .conftest import World, ids, mail
+from .liar import Liar
 from .test_watch import Heard, idles, until, watching
 
 
@@ -37,6 +44,54 @@ async def test_one_command_brings_one_message(world: World, monkeypatch: pytest.
             assert "BODY.PEEK[]<0." in fetch
             assert "IDLE" == idle
     assert ids(1, 2) == await world.stored()
+
+
+async def test_each_message_is_parsed_once_by_the_thread_that_reads_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads in one interpreter hinder each other: the reading one would wait for the other at every read."""
+    threads: list[str] = []
+
+    def noted(raw: bytes, **how: Any) -> Message:
+        threads.append(threading.current_thread().name.partition("_")[0])
+        return parse(raw, **how)
+
+    monkeypatch.setattr(mailbox, "parse", noted)
+    for n in range(1, 6):
+        world.deliver(n, body="x" * 40_000)
+    await world.sync().poll()
+    assert ids(1, 2, 3, 4, 5) == await world.stored()
+    assert ["agentmail-imap"] * 5 == threads
+
+
+async def test_flags_that_change_while_a_message_comes_are_filed(world: World) -> None:
+    """What was prepared on its arrival does not count when the server has said more since."""
+
+    def seen_meanwhile(server: Liar, tag: str, rest: str) -> bytes | None:
+        if "BODY.PEEK[]" not in rest:
+            return None
+        return server.honest("FETCH", tag, rest).replace(
+            f"{tag} OK".encode(), f"* 1 FETCH (UID 1 FLAGS (\\Flagged))\r\n{tag} OK".encode()
+        )
+
+    async with Liar({1: mail(1)}) as server:
+        server.lies["FETCH"] = seen_meanwhile
+        sync = world.sync(server.account())
+        await sync.poll()
+        await sync.close()
+    assert [('["\\\\Flagged"]',)] == await world.rows("SELECT flags FROM location")
+
+
+async def test_what_cannot_be_prepared_early_is_prepared_later(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(raw: bytes, **how: Any) -> Message:
+        if b"<2@" in raw and threading.current_thread().name.startswith("agentmail-imap"):
+            raise RuntimeError("not now")
+        return parse(raw, **how)
+
+    monkeypatch.setattr(mailbox, "parse", refused)
+    world.deliver(1, 2, 3)
+    await world.sync().poll()
+    assert ids(1, 2, 3) == await world.stored()
 
 
 async def test_logging_in_is_two_commands(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

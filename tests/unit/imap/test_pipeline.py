@@ -175,3 +175,28 @@ def test_the_common_form_is_understood_as_it_stands() -> None:
         one.flags,
         one.body,
     )
+
+
+def test_each_message_is_handed_over_before_the_next_one_is_read() -> None:
+    first, second = Asked((1, 3), "(UID)"), Asked((2,), "(UID)")
+    # The answer to the second command begins before the first one is completed.
+    lines = [ONE % 1, ONE % 2, ONE % 3, b"TAG1 OK done\r\n", b"TAG2 OK done\r\n"]
+    at: list[tuple[int, int]] = []
+    with playing(b"".join(lines)) as wire:
+
+        def each(one: Fetched) -> None:
+            at.append((one.uid, wire.played.tell()))
+
+        assert [1, 3] == sorted(fetched(wire, first, second, each))
+        assert [(1, len(lines[0])), (3, len(b"".join(lines[:3])))] == at
+        at.clear()
+        assert [2] == sorted(fetched(wire, second, each=each))
+        assert [2] == [uid for uid, _ in at]
+
+
+def test_what_is_said_of_a_message_later_is_handed_over_too() -> None:
+    seen: list[Fetched] = []
+    with playing(ONE % 1 + b"* 1 FETCH (UID 1 FLAGS (\\Seen))\r\nTAG1 OK done\r\n") as wire:
+        fetched(wire, Asked((1,), "(UID)"), each=seen.append)
+    assert [(), ("\\Seen",)] == [one.flags for one in seen]
+    assert [b"hi", b"hi"] == [one.body for one in seen]

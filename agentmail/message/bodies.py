@@ -21,8 +21,6 @@ _WIDE = ("utf_16", "utf_32")
 """Charsets in which a byte 10 is no line end."""
 _STATEFUL = ("iso2022", "hz", "utf_7", *_WIDE)
 """Charsets in which an ASCII byte need not be an ASCII letter."""
-_ONE_BYTE = ("cp125", "iso8859", "koi8", "mac_", "cp4", "cp8")
-"""Charsets in which each byte is a character, whatever stands beside it."""
 
 
 def read_text(data: bytes, charset: str | None, defects: set[str], *, html: bool) -> str:
@@ -35,11 +33,11 @@ def read_text(data: bytes, charset: str | None, defects: set[str], *, html: bool
     text = None if codec is not None and _is_stateful(codec) else _harmless(data, charset, codec, html=html)
     if text is not None:
         return _cut(_lines(text) if "\r" in text else text, defects)
-    text, defect = charsets.decode(data, charset)
+    text, defect, cut = charsets.decode(data, charset)
     if defect:
         defects.add(defect)
-        if defect == "bad-charset" and len(data) > charsets.MAX_BROKEN:
-            defects.add("text-cut")
+    if cut:
+        defects.add("text-cut")
     if text[:1] == "\ufeff":
         text = text[1:]
     text = _cut(_lines(text) if "\r" in text else text, defects)
@@ -83,7 +81,7 @@ def _harmless(data: bytes, charset: str | None, codec: str | None, *, html: bool
         return None if data.translate(None, PLAIN) else data.decode("ascii")
     if codec is None:
         return None
-    if codec != "cp1252" and codec.startswith(_ONE_BYTE):
+    if codec != "cp1252" and codec.startswith(charsets.ONE_BYTE):
         try:
             return codecs.charmap_decode(data, "strict", _letters_of(codec))[0]  # looks and decodes in one pass
         except UnicodeDecodeError:

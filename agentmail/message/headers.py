@@ -160,7 +160,7 @@ def _lines(
                 defects.add("header-cut")
                 value = value[:MAX_HEADER]
             if local8 and not value.isascii():
-                value, defect = charsets.decode(value.encode("latin-1"), None)
+                value, defect, _ = charsets.decode(value.encode("latin-1"), None)
                 if defect:
                     defects.add(defect)
             if len(fields) >= MAX_HEADERS:

@@ -93,7 +93,7 @@ def _joined(numbered: Mapping[int, tuple[str, bool]], defects: set[str]) -> str:
         if encoded and number == 0 and value.count("'") >= 2:
             charset, _, value = value.split("'", 2)
         data.append(unquote_to_bytes(value) if encoded else value.encode("utf-8", "replace"))
-    text, defect = charsets.decode(b"".join(data), charset or None)
+    text, defect, _ = charsets.decode(b"".join(data), charset or None)
     if defect:
         defects.add(defect)
     return text

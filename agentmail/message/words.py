@@ -129,7 +129,7 @@ def _payload(encoding: str, text: str) -> bytes | None:
 
 
 def _text(pieces: list[bytes], charset: str, defects: set[str]) -> str:
-    text, defect = charsets.decode(b"".join(pieces), charset)
+    text, defect, _ = charsets.decode(b"".join(pieces), charset)
     if defect:
         defects.add(defect)
     return text

@@ -170,6 +170,7 @@ CASES: dict[str, Callable[[], bytes]] = {
     "40mb-flowed": lambda: H + b"Content-Type: text/plain; format=flowed\n\n" + b"> word \n" * 5_000_000,
     "40mb-bad-thai": lambda: H + b"Content-Type: text/plain; charset=windows-874\n\n" + b"\xff" * 40_000_000,
     "40mb-bad-utf7": lambda: H + b"Content-Type: text/plain; charset=utf-7\n\n" + b"\xff\xfe\x80" * 13_000_000,
+    "40mb-bad-utf16": lambda: H + b"Content-Type: text/plain; charset=utf-16le\n\n" + b"\x00\xdc" * 20_000_000,
     "40mb-bad-jis": lambda: H + b"Content-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B" + b"$*\xa0" * 13_000_000,
     "bad-jis": lambda: H + b"Content-Type: text/plain; charset=iso-2022-jp\n\n\x1b$B" + b"$*\xa0" * 133_000,
     "40mb-of-parts": lambda: (

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentmail.message import bodies, dates, headers, identifiers, parse, transfer
+from agentmail.message import bodies, charsets, dates, headers, identifiers, parse, transfer
 from agentmail.message.addresses import read_addresses, read_usual
 from agentmail.message.characters import clean, needs_cleaning
-from agentmail.message.charsets import codec_of
+from agentmail.message.charsets import ONE_BYTE, codec_of
 from tests.corpus.cases import cases
 from tests.corpus.generate import generate
 from tests.corpus.mutate import mutate
@@ -110,6 +110,25 @@ def test_a_text_that_needs_no_cleaning_is_clean(text):
 
 
 QUOTED = st.sampled_from((b"=", b" ", b"\t", b"\n", b"\r", b"a", b"=20", b"=\n", b"=3D"))
+
+
+ONE_BYTE_LABELS = ["windows-874", "windows-1253", "iso-8859-8", "iso-8859-6", "koi8-r", "cp437", "macintosh"]
+
+
+@pytest.mark.parametrize("label", ONE_BYTE_LABELS)
+def test_broken_texts_of_one_byte_charsets(label):
+    data = bytes(range(0x100)) + b"\xff\xfe\x80a\xdb" * 3
+    codec = codec_of(label) or ""
+    assert codec.startswith(ONE_BYTE)
+    assert charsets.decode(data, label).text == data.decode(codec, "replace")
+
+
+def test_a_broken_text_that_costs_time_is_cut_and_says_so():
+    found = charsets.decode(b"\xff" * 1_000_001, "utf-7")
+    assert (len(found.text), found.defect, found.cut) == (1_000_000, "bad-charset", True)
+    assert not charsets.decode(b"\xff" * 1_000_000, "utf-7").cut
+    message = parse.parse(b"Content-Type: text/plain; charset=utf-7\n\n" + b"\xff" * 1_000_001)
+    assert {"bad-charset", "text-cut"} <= set(message.defects)
 
 
 @often

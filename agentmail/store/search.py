@@ -4,6 +4,8 @@ The index is written in the transaction that files the message. Which words a me
 `store.words`, what a query means in `store.queries`; here are only the two databases.
 """
 
+# ruff: noqa: S608 - every part of the statements is ours; what is looked for is a parameter
+
 from __future__ import annotations
 
 import hashlib
@@ -95,71 +97,125 @@ async def find(tx: Tx, q: str, *, limit: int, after: str | None, account: str | 
     low, high = queries.bounds(query)
     if after is not None:
         high = min(high, await _place_of(tx, after))
-    postgres = tx.dialect.name == "postgresql"
-    sql, values = (_postgres if postgres else _sqlite)(query, account, await _labelled_places(tx, query))
-    for i, (label, negative) in enumerate(query.labels):
-        sql += _labelled(f"label{i}", negative=negative, postgres=postgres)
-        values[f"label{i}"] = label.casefold()
-    key = "place" if postgres else "rowid"
-    sql += f" AND s.{key} >= :low AND s.{key} < :high ORDER BY s.{key} DESC LIMIT :limit"
-    found = await tx.execute(text(sql), {**values, "low": low, "high": high, "limit": limit})
-    ids = [message_at(p) for (p,) in found]
-    return await _hits(tx, ids, query)
+    search = _Search(tx, query, account)
+    found = await (search.labelled if search.wanted else search.page)(low, high, limit)
+    return await _hits(tx, [message_at(p) for p in found], query)
 
 
 _FEW = 500
-"""Messages under a label: so few are looked up one by one, instead of looking at the labels of every hit."""
+"""Messages under a label: so few are looked up among the hits at once."""
+_TRIED = 1_000
+"""Newest hits whose labels are looked at. Of a label that much of the mail has, a page of them is soon full."""
+_MOST = 100_000
+"""Messages under a label: up to so many are known by their places when a search goes on behind the first hits."""
+_AT_ONCE = (500, 1_000, 2_000, 4_000)
+"""Messages under a label that are looked up in the index in one statement; the last figure goes on."""
 
 
-async def _labelled_places(tx: Tx, query: Query) -> list[int] | None:
-    """The places of all messages under the rarest label that is asked for; None when that is no rare one."""
-    rarest: list[int] | None = None
-    for label, negative in query.labels:
-        if not negative:
+class _Search:
+    """One query on one database; what it finds are places, newest first."""
+
+    def __init__(self, tx: Tx, query: Query, account: str | None) -> None:
+        self.tx = tx
+        self.query = query
+        self.postgres = tx.dialect.name == "postgresql"
+        self.key = "s.place" if self.postgres else "s.rowid"
+        self.where, self.values = (_postgres if self.postgres else _sqlite)(query, account)
+        self.wanted = [label.casefold() for label, negative in query.labels if not negative]
+        """Labels that a hit must have."""
+        conditions = []
+        for i, (label, negative) in enumerate(query.labels):
+            conditions.append(_labelled(f"label{i}", negative=negative, postgres=self.postgres))
+            self.values[f"label{i}"] = label.casefold()
+        self.labels = " AND ".join(conditions) or "TRUE"
+
+    async def page(self, low: int, high: int, limit: int) -> list[int]:
+        """Walk the hits, and look at the labels of each."""
+        sql = f"SELECT {self.key} FROM search AS s WHERE {self.where} AND {self.labels}"
+        return [p for (p,) in await self._run(sql, low, high, limit)]
+
+    async def labelled(self, low: int, high: int, limit: int) -> list[int]:
+        """The same for a label that hits must have, without walking past all those that do not have it.
+
+        A page of common hits under a common label is among the newest hits. If not, one of the two is rare up to here:
+        then the messages under the label are looked up among the hits, newest first, until the page is full.
+        """
+        found: list[int] = []
+        if (places := await self._places(low, high, most=_FEW)) is None:
+            sql = f"SELECT {self.key}, {self.labels} FROM search AS s WHERE {self.where}"
+            tried = await self._run(sql, low, high, _TRIED)
+            found = [p for p, labelled in tried if labelled][:limit]
+            if len(found) == limit or len(tried) < _TRIED:
+                return found
+            high = tried[-1][0]
+            if (places := await self._places(low, high, most=_MOST)) is None:
+                return found + await self.page(low, high, limit - len(found))
+        start, sizes = 0, list(_AT_ONCE)
+        while start < len(places) and len(found) < limit:
+            size = sizes.pop(0) if len(sizes) > 1 else sizes[0]
+            found += await self._among(places[start : start + size], limit - len(found))
+            start += size
+        return found
+
+    async def _places(self, low: int, high: int, *, most: int) -> list[int] | None:
+        """The places of all messages under the rarest label, newest first; None when every one has more."""
+        rarest: list[int] | None = None
+        for label in self.wanted:
             under = (
                 select(MESSAGE.c.id, MESSAGE.c.at)
                 .join(LABEL, LABEL.c.thread == MESSAGE.c.thread)
-                .where(LABEL.c.folded == label.casefold())
-                .limit(_FEW + 1)
+                .where(LABEL.c.folded == label)
+                .limit(most + 1 if rarest is None else len(rarest))
             )
-            places = [place(at, id_) for id_, at in await tx.execute(under)]
-            if len(places) <= _FEW and (rarest is None or len(places) < len(rarest)):
+            places = [place(at, id_) for id_, at in await self.tx.execute(under)]
+            if len(places) <= most and (rarest is None or len(places) < len(rarest)):
                 rarest = places
-    return rarest
+        return None if rarest is None else sorted((p for p in rarest if low <= p < high), reverse=True)
+
+    async def _among(self, places: Sequence[int], limit: int) -> list[int]:
+        if self.postgres:
+            sql = f"SELECT s.place FROM search AS s WHERE s.place = ANY(CAST(:places AS bigint[])) AND {self.where}"
+            values: object = list(places)
+        else:
+            # CROSS: the places first, and each of them looked up in the index; else it goes through every hit.
+            sql = (
+                "SELECT s.rowid FROM json_each(:places) AS p CROSS JOIN search AS s ON s.rowid = p.value "
+                f"WHERE {self.where}"
+            )  # fmt: skip
+            values = json.dumps(places)
+        rows = await self._run(f"{sql} AND {self.labels}", places[-1], places[0] + 1, limit, places=values)
+        return [p for (p,) in rows]
+
+    async def _run(self, sql: str, low: int, high: int, limit: int, **more: Any) -> Sequence[Any]:
+        sql += f" AND {self.key} >= :low AND {self.key} < :high ORDER BY {self.key} DESC LIMIT :limit"
+        values = {**self.values, "low": low, "high": high, "limit": limit, **more}
+        return (await self.tx.execute(text(sql), values)).all()
 
 
-def _sqlite(query: Query, account: str | None, places: Sequence[int] | None) -> tuple[str, dict[str, Any]]:
+def _sqlite(query: Query, account: str | None) -> tuple[str, dict[str, Any]]:
     marks = () if account is None else (account_mark(account),)
-    values: dict[str, Any] = {"match": queries.fts5(query, *marks)}
-    if places is None:
-        return "SELECT s.rowid FROM search AS s WHERE s.search MATCH :match", values
-    values["places"] = json.dumps(places)
-    # CROSS: the places first, and each of them looked up in the index; else it goes through every hit.
-    few = "SELECT s.rowid FROM json_each(:places) AS p CROSS JOIN search AS s ON s.rowid = p.value"
-    return f"{few} WHERE s.search MATCH :match", values
+    return "s.search MATCH :match", {"match": queries.fts5(query, *marks)}
 
 
-def _postgres(query: Query, account: str | None, places: Sequence[int] | None) -> tuple[str, dict[str, Any]]:
-    sql = "SELECT s.place FROM search AS s WHERE TRUE"
-    values: dict[str, Any] = {}
-    if places is not None:
-        sql += " AND s.place = ANY(CAST(:places AS bigint[]))"
-        values["places"] = list(places)
+def _postgres(query: Query, account: str | None) -> tuple[str, dict[str, Any]]:
+    conditions, values = ["TRUE"], dict[str, Any]()
     if account is not None:
-        sql += " AND s.account = :account"
+        conditions.append("s.account = :account")
         values["account"] = account
     if (match := queries.tsquery(query)) is not None:
-        sql += " AND s.words @@ CAST(CAST(:match AS text) AS tsquery)"
+        conditions.append("s.words @@ CAST(CAST(:match AS text) AS tsquery)")
         values["match"] = match
-    return sql, values
+    return " AND ".join(conditions), values
 
 
 def _labelled(name: str, *, negative: bool, postgres: bool) -> str:
     here = "s.message" if postgres else f"(s.rowid & {2**29 - 1})"
-    return (  # every part of it is ours; the label is a parameter
-        f" AND {'NOT ' if negative else ''}EXISTS (SELECT 1 FROM message AS m JOIN label AS l ON l.thread = m.thread "  # noqa: S608
-        f"WHERE m.id = {here} AND l.folded = :{name})"
+    # One value and not EXISTS: that PostgreSQL may answer by reading everything that has the label.
+    has = (
+        f"(SELECT 1 FROM message AS m JOIN label AS l ON l.thread = m.thread WHERE m.id = {here} "
+        f"AND l.folded = :{name} LIMIT 1)"
     )
+    return f"{has} IS {'' if negative else 'NOT '}NULL"
 
 
 async def _place_of(tx: Tx, id_: str) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agentmail.store import Arrival, ThreadStore
+from agentmail.store import Arrival, ThreadStore, search
 
 from ...unit.threads.worlds import US, message
 from .visited import fill, visited, visited_filing
@@ -59,6 +59,23 @@ async def test_what_a_read_visits_does_not_grow_with_the_store(store: ThreadStor
     # Not exactly as many: an index of the search has a segment or two more. A walk would be four times as long.
     grown = {name: (small[name], large[name]) for name in reads if large[name] > 2 * small[name] + 100}
     assert not grown, f"visited {LARGE / SMALL:.0f} times as many rows: {grown}"
+
+
+@pytest.mark.parametrize("most", [1_000, 20])
+async def test_messages_under_a_label_are_found_behind_many_hits_without_it(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Under more labels than are looked up at once. Above `_MOST` it is a walk, which shows that the count would."""
+    for name, value in (("_FEW", 10), ("_TRIED", 50), ("_MOST", most), ("_AT_ONCE", (8, 16))):
+        monkeypatch.setattr(search, name, value)
+    counts = []
+    for first, last in ((1, SMALL), (SMALL + 1, LARGE)):
+        await fill(store, first, last)
+        counts.append(await visited(store, lambda: store.search("common label:vip")))
+        assert [h.id for h in await store.search("common label:vip", limit=3)] == ["m40", "m39", "m38"]
+    if most == 20 and not store.db.sqlite:
+        return  # PostgreSQL walks as it likes
+    assert (counts[1] > 2 * counts[0] + 100) == (most == 20), counts
 
 
 async def test_the_counter_sees_a_walk(store: ThreadStore) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from agentmail.errors import BadInput, NotFound
 from agentmail.message.models import Address, Attachment, Message
-from agentmail.store import Arrival, ThreadStore
+from agentmail.store import Arrival, ThreadStore, search
 
 from ...unit.test_queries import hostile
 
@@ -167,3 +168,37 @@ async def test_huge_texts_are_filed_and_found(store: ThreadStore, text: str) -> 
     filed = await store.file(message(1, text, subject="huge"))
     assert [filed.id] == [h.id for h in await store.search("subject:huge")]
 
+
+
+@pytest.mark.parametrize("most", [0, 1_000])
+async def test_pages_under_labels_hold_each_hit_once_however_they_are_looked_for(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    rng = random.Random(7)
+    for name, value in (("_FEW", 4), ("_TRIED", 3), ("_MOST", most), ("_AT_ONCE", (1, 2, 5))):
+        monkeypatch.setattr(search, name, value)
+    words = {n: rng.sample(["one", "two", "three"], rng.randint(1, 2)) for n in range(60)}
+    arrivals = [Arrival(message(n // 3, " ".join(words[n]), subject=f"{n}")) for n in words]
+    for n, arrival in enumerate(arrivals):
+        arrivals[n] = Arrival(arrival.message.model_copy(update={"message_id": f"<{n}@x>"}))
+    filed = await store.db.run(lambda tx: store.file_batch(tx, arrivals, account=None))
+    labels = {}
+    for n, one in enumerate(filed):
+        labels[n] = {"a"} if n < 30 else set(rng.sample(["b", "c", "D"], rng.randint(0, 2)))
+        await store.set_labels(one.thread, add=labels[n])
+    everything = await store.messages(limit=1000)
+    order = [int(str(one.id)[1:]) - 1 for one in everything]
+    assert sorted(order) == list(words)
+    for q, word, wanted, unwanted in (
+        ("one label:a", "one", "a", ""), ("two label:b label:c", "two", "bc", ""), ("label:b -label:c", "", "b", "c"),
+        ("three label:d", "three", "D", ""), ("one label:none", "one", "x", ""), ("label:a", "", "a", ""),
+    ):  # fmt: skip
+        right = [n for n in order if (not word or word in words[n]) and set(wanted) <= labels[n]
+                 and not set(unwanted) & labels[n]]  # fmt: skip
+        for limit in (1, 4, 100):
+            found: list[int] = []
+            after = None
+            while page := await store.search(q, limit=limit, after=after):
+                found += (int(hit.id[1:]) - 1 for hit in page)
+                after = page[-1].id
+            assert found == right, (q, limit)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, func, select, tuple_
 
@@ -13,7 +14,7 @@ from ..message.parse import parse
 from ..threads.models import Thread
 from ..threads.placement import key_of, parent_choices
 from ..threads.tree import moment, parents, rank
-from .database import Tx, database_now
+from .database import Database, Tx, database_now
 from .tables.threads import ALIAS, APART, ATTACHMENT, MESSAGE, PERSON, RAW, THREAD
 from .tables.turns import ACTIVE, STUCK, WorkRow
 from .unsent import unsent
@@ -116,14 +117,23 @@ async def _messages_by_thread(
 
 async def messages_from(tx: Tx, rows: Sequence[Any]) -> tuple[Message, ...]:
     """The messages of rows with `id`, `thread` and `parsed`."""
+
+    async def attachments_of(messages: Sequence[int]) -> Iterable[Sequence[int]]:
+        query = select(ATTACHMENT.c.message, ATTACHMENT.c.position, ATTACHMENT.c.id)
+        return (await tx.execute(query.where(ATTACHMENT.c.message.in_(messages)))).all()
+
+    return await built(rows, attachments_of)
+
+
+async def built(
+    rows: Sequence[Any], attachments_of: Callable[[Sequence[int]], Awaitable[Iterable[Sequence[int]]]]
+) -> tuple[Message, ...]:
+    """The messages of rows with `id`, `thread` and `parsed`; `attachments_of` gives (message, position, id) of some."""
     messages = [Message.model_validate_json(r.parsed) for r in rows]
     with_parts = [r.id for r, m in zip(rows, messages, strict=True) if m.attachments]
     names: dict[int, dict[int, str]] = {}
     for start in range(0, len(with_parts), 2_000):
-        query = select(ATTACHMENT.c.message, ATTACHMENT.c.position, ATTACHMENT.c.id).where(
-            ATTACHMENT.c.message.in_(with_parts[start : start + 2_000])
-        )
-        for message, position, attachment in await tx.execute(query):
+        for message, position, attachment in await attachments_of(with_parts[start : start + 2_000]):
             names.setdefault(message, {})[position] = f"a{attachment}"
     return tuple(
         message.model_copy(update={
@@ -149,6 +159,24 @@ async def message_of(tx: Tx, id: str, account: str | None = None) -> Message:  #
     if not rows:
         raise NotFound(f"there is no message {id[:200]} in this store")
     return (await messages_from(tx, rows))[0]
+
+
+async def glanced(db: Database, id: str) -> Message | None:  # noqa: A002
+    """One message by our id, without a transaction; None where `message_of` is to look for it."""
+    if re.fullmatch(r"m[0-9]{1,18}", id) is None:
+        return None
+    rows = db.glance("SELECT id, thread, parsed FROM message WHERE id = ?", (int(id[1:]),))
+
+    async def attachments_of(messages: Sequence[int]) -> Iterable[Sequence[int]]:
+        return db.glance("SELECT message, position, id FROM attachment WHERE message = ?", tuple(messages)) or ()
+
+    return (await built([_Glanced(*row) for row in rows], attachments_of))[0] if rows else None
+
+
+class _Glanced(NamedTuple):
+    id: int
+    thread: int
+    parsed: str
 
 
 async def _by_message_id(tx: Tx, message_id: str, account: str | None) -> list[int]:

@@ -3,8 +3,12 @@
 aiosqlite gives each connection a thread and sends every call there: four for one statement (cursor, execute, fetch,
 close), some 0.1 to 0.3 ms each, while the statement itself takes 0.02 ms. Filing one message was 80 such walks.
 
-What can take its time still goes to the thread: reads, COMMIT, and statements for many rows at once. What runs between
-BEGIN IMMEDIATE and COMMIT waits for nobody, for the lock is ours, so it runs where it is called.
+What can take its time still goes to the thread: reads, the COMMIT of more than some pages, and statements for many rows
+at once. What runs between BEGIN IMMEDIATE and COMMIT waits for nobody, for the lock is ours, so it runs where it is
+called.
+
+A commit of some pages goes into the log and waits for no disk, unless it is the one that carries the log over into the
+file. So none of these does (`wal_autocheckpoint=0`), but every so often one goes to the thread, and may.
 
 Cancelling: a call that is in the thread is waited for before the cancellation goes on, and a connection is rolled back
 before it is closed. Otherwise a cut at the wrong moment leaves a connection that holds the write lock of the file until
@@ -26,7 +30,11 @@ T = TypeVar("T")
 
 MANY = 32
 """Rows of one statement from which it goes to the thread: so long the event loop waits at most, about a millisecond."""
-SHORT = ("PRAGMA wal_autocheckpoint=0", "PRAGMA busy_timeout=0")
+LIGHT = 128 * 2**10
+"""Bytes of parameters up to which a transaction is committed in the event loop: so many go into the log in less time
+than the way to the thread and back takes.
+"""
+SHORT = ("PRAGMA busy_timeout=0",)
 """How a connection is set up for `Connection.transact`."""
 
 
@@ -48,6 +56,8 @@ class Connection(aiosqlite.Connection):
         self._timeout = timeout
         self.writing = False
         """Between BEGIN IMMEDIATE and its end."""
+        self.weight = 0
+        """Bytes that the open transaction writes, about."""
         self._short = 0
 
     async def _connect(self) -> Connection:
@@ -110,7 +120,14 @@ class Connection(aiosqlite.Connection):
 
     async def commit(self) -> None:
         self.writing = False
-        await super().commit()
+        await self._commit()
+
+    async def _commit(self) -> None:
+        self._short += 1
+        if self.weight <= LIGHT and self._short % 32:
+            self._conn.commit()
+        else:
+            await self._in_thread(self._carry_over)
 
     async def rollback(self) -> None:
         # SQLAlchemy rolls back whatever returns to its pool, and after a COMMIT that is nothing.
@@ -124,11 +141,16 @@ class Connection(aiosqlite.Connection):
         """Run `work`, which executes `sql`, here or in the thread."""
         if sql == "BEGIN IMMEDIATE":
             await self._begin(work)
-            self.writing = True
+            self.writing, self.weight = True, 0
         elif (self.writing and rows < MANY) or sql == "BEGIN":  # a plain BEGIN takes no lock yet
             work()
         else:
+            self.weight += LIGHT + 1 if self.writing else 0
             await self._execute(work)
+
+    async def begin(self, sql: str) -> None:
+        """BEGIN or BEGIN IMMEDIATE, without a cursor."""
+        await self.call(lambda: self._conn.execute(sql), sql)
 
     async def in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What may take its time."""
@@ -138,18 +160,11 @@ class Connection(aiosqlite.Connection):
     async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """A whole write transaction whose statements are few and short: it runs here, to the end. For a connection that
         does nothing else (`SHORT`).
-
-        A commit of some pages goes into the log and waits for no disk, unless it is the one that carries the log over
-        into the file. So none of these does, but every so often one goes to the thread, and may.
         """
         await self._begin(lambda: self._conn.execute("BEGIN IMMEDIATE"), bare=True)
         try:
             answer = work(self._conn)
-            self._short += 1
-            if self._short % 32:
-                self._conn.commit()
-            else:
-                await self._in_thread(self._carry_over)
+            await self._commit()
         except BaseException:
             self._conn.rollback()
             raise
@@ -160,7 +175,7 @@ class Connection(aiosqlite.Connection):
         try:
             self._conn.commit()
         finally:
-            self._conn.execute(SHORT[0])
+            self._conn.execute("PRAGMA wal_autocheckpoint=0")
 
     async def _begin(self, work: Callable[[], object], *, bare: bool = False) -> None:
         """Try until the other writer is done, at most for the timeout. SQLite's own waiting would need the thread."""
@@ -192,6 +207,10 @@ def _tried(work: Callable[[], object]) -> sqlite3.OperationalError | None:
     return None
 
 
+def _weight(parameters: Sequence[Any]) -> int:
+    return sum(len(value) for value in parameters if isinstance(value, str | bytes))
+
+
 class Cursor:
     """A statement and its rows, fetched in the same call. What SQLAlchemy's adapter asks of a cursor, and no more."""
 
@@ -221,9 +240,11 @@ class Cursor:
             if self._cursor.description:
                 self._rows = self._cursor.fetchall()
 
+        self._connection.weight += _weight(parameters)
         await self._connection.call(work, sql)
 
     async def executemany(self, sql: str, parameters: Sequence[Any]) -> None:
+        self._connection.weight += sum(map(_weight, parameters))
         await self._connection.call(lambda: self._cursor.executemany(sql, parameters), sql, len(parameters))
 
     async def fetchall(self) -> list[Any]:

@@ -40,6 +40,7 @@ from .events import append_event
 from .filing import Filing
 from .retention import Deleted, StoreSize
 from .rewritten import original_of
+from .savepoint import savepoint
 from .search import Hit
 from .tables.threads import ACCOUNT, ALIAS, INFO, MESSAGE, THREAD
 from .together import Together
@@ -207,7 +208,7 @@ class ThreadStore:
     async def _file(self, tx: Tx, batch: list[Prepared], account: str) -> list[Filed]:
         """File a batch; when the database refuses it, find the row that is to blame and put that aside."""
         try:
-            async with tx.begin_nested():
+            async with savepoint(tx):
                 return await self._filing(tx, account, batch).run()
         except quarantine.REFUSED as exc:
             if not quarantine.is_refusal(exc):
@@ -436,6 +437,9 @@ class ThreadStore:
 
     async def message(self, id: str, account: str | None = None) -> Message:  # noqa: A002
         """One message, by our id (`"m45"`) or by its Message-ID (the first one filed, when several carry it)."""
+        await self.open()
+        if account is None and (found := await reading.glanced(self.db, id)) is not None:
+            return found
         async with self.reading() as tx:
             return await reading.message_of(tx, id, account)
 

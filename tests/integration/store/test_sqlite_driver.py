@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from agentmail.store.database import Database
-from agentmail.store.sqlite_driver import MANY, Connection, connect
+from agentmail.store.savepoint import savepoint
+from agentmail.store.sqlite_driver import LIGHT, MANY, Connection, connect
 
 
 @pytest.fixture
@@ -52,6 +54,51 @@ async def test_a_transaction_of_many_statements_walks_to_the_thread_once(db: Dat
         assert walks.count == 1
     assert walks.count == 2  # the COMMIT
     assert len(await numbers(db)) == 20 + MANY
+
+
+async def test_a_short_transaction_walks_nowhere_until_the_log_is_due(db: Database, tmp_path: Path) -> None:
+    log = tmp_path / "store.db-wal"
+    async with db.engine.connect() as tx:
+        await tx.execution_options(agentmail_write=True)
+        walks = Walks((await tx.get_raw_connection()).driver_connection)
+        for i in range(1_500):
+            async with tx.begin():
+                await tx.execute(text("INSERT INTO n VALUES (:i)"), {"i": i})
+            assert log.stat().st_size < 2 * 1000 * 4_200  # SQLite's own mark, of so many pages, is still kept
+    assert 40 <= walks.count <= 50
+    assert len(await numbers(db)) == 1_500
+
+
+async def test_many_bytes_are_committed_in_the_thread(db: Database) -> None:
+    async with db.write() as tx:
+        walks = Walks((await tx.get_raw_connection()).driver_connection)
+        await tx.execute(text("CREATE TABLE b (x)"))
+        await tx.execute(text("INSERT INTO b VALUES (:x)"), {"x": b"x" * (LIGHT + 1)})
+        assert walks.count == 0
+    assert walks.count == 1
+
+
+async def test_a_part_that_fails_is_undone_and_the_rest_stays(db: Database) -> None:
+    async with db.write() as tx:
+        await tx.execute(text("INSERT INTO n VALUES (1)"))
+        with pytest.raises(IntegrityError):
+            async with savepoint(tx):
+                await tx.execute(text("INSERT INTO n VALUES (2)"))
+                await tx.execute(text("INSERT INTO n VALUES (1)"))
+        async with savepoint(tx):
+            await tx.execute(text("INSERT INTO n VALUES (3)"))
+    assert await numbers(db) == [1, 3]
+
+
+async def test_what_is_glanced_at_is_what_was_committed(db: Database) -> None:
+    query = "SELECT i FROM n WHERE i = ?"
+    async with db.write() as tx:
+        await tx.execute(text("INSERT INTO n VALUES (1)"))
+        assert db.glance(query, (1,)) == []
+    assert db.glance(query, (1,)) == [(1,)]
+    assert db.glance("SELECT i FROM missing", ()) is None
+    assert db.glance("INSERT INTO n VALUES (2)", ()) is None  # it only reads
+    assert await numbers(db) == [1]
 
 
 async def test_waiting_for_another_writer_leaves_the_loop_free(db: Database, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ _HEADER = re.compile(rb"[!-9;-~]+[ \t]*:|>From ")
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 _UNQUOTED = re.compile(rb"^From ", re.MULTILINE)
 _LENGTH = re.compile(rb"^Content-Length:[ \t]*(\d{1,10})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
+_MARK = b"\xef\xbb\xbf"
+"""What some editors put before a text in UTF-8."""
 _INTERNAL = b"DON'T DELETE THIS MESSAGE -- FOLDER INTERNAL DATA"
 
 
@@ -36,7 +38,7 @@ class TooLarge(BadInput):
 
 def is_mbox(start: bytes) -> bool:
     """Whether a file that begins with these bytes is an mbox."""
-    first, _, rest = start.partition(b"\n")
+    first, _, rest = start.removeprefix(_MARK).lstrip(b"\r\n").partition(b"\n")
     return first.startswith(b"From ") and (not rest or bool(_HEADER.match(rest)) or bool(_DATE.search(first)))
 
 
@@ -47,7 +49,7 @@ def messages(file: IO[bytes], *, seekable: bool = True, largest: int = LARGEST) 
     told from a quoted one; it loses a `>`.
     """
     reader = _Lines(file)
-    line = reader.next()
+    line = reader.next().removeprefix(_MARK)
     while line and not line.startswith(b"From "):  # blank lines, or what a mail program left at the top
         line = reader.next()
     while line:

@@ -99,7 +99,7 @@ def read_small(file: Unread) -> Found | Unreadable | Unread | None:
     except OSError as exc:
         return Unreadable(file.source, exc.strerror or str(exc))
     start = raw[:_START]
-    if start[:2] == _PACKED or mbox.is_mbox(start.lstrip(b"\r\n")):
+    if start[:2] == _PACKED or mbox.is_mbox(start):
         return file
     return _single(file, start, raw)
 
@@ -159,11 +159,13 @@ def read_file(unread: Unread, *, largest: int = LARGEST) -> Iterator[Found | Unr
 
 def _read_open(file: IO[bytes], unread: Unread, *, packed: bool, largest: int) -> Iterator[Found | Unreadable]:
     start = file.read(_START)
-    if mbox.is_mbox(start.lstrip(b"\r\n")):
+    if mbox.is_mbox(start):
         file.seek(0)
         for n, raw in enumerate(mbox.messages(file, seekable=not packed, largest=largest), 1):
             if isinstance(raw, TooLarge):
                 yield Unreadable(f"{unread.source}#{n}", str(raw))
+            elif not raw.strip():
+                yield Unreadable(f"{unread.source}#{n}", "empty")
             else:
                 yield Found(f"{unread.source}#{n}", raw)
         return

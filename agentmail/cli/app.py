@@ -55,6 +55,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, fo
 Agent = Annotated[str | None, typer.Option("--agent", help="The name to act under.")]
 
 
+def plain(text: str) -> str:
+    """A text that others chose, such as the name of a file, without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
+
+
 def settings(**given: Any) -> Settings:
     return Settings.load(**given)
 
@@ -80,7 +85,7 @@ def start(app: typer.Typer) -> None:
         if not ours:
             raise
         for error in ours:
-            err.print(Text.assemble(("agentmail: ", "bold red"), str(error)), soft_wrap=True)
+            err.print(Text.assemble(("agentmail: ", "bold red"), plain(str(error))), soft_wrap=True)
         raise SystemExit(3) from None
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from ..archive import Totals, Unreadable, import_archive, measure
 from ..errors import BadInput
 from ..store import ThreadStore
-from .app import AsJson, Store, app, err, out, run, settings
+from .app import AsJson, Store, app, err, out, plain, run, settings
 
 
 @app.command("import")
@@ -36,7 +36,8 @@ def import_(
         raise BadInput(f"--account {account}: give the address that received this mail")
 
     def problem(found: Unreadable) -> None:
-        err.print(Text.assemble(("not read: ", "bold yellow"), f"{found.source}: {found.reason}"), soft_wrap=True)
+        what = plain(f"{found.source}: {found.reason}")
+        err.print(Text.assemble(("not read: ", "bold yellow"), what), soft_wrap=True)
 
     async def work() -> Totals:
         async with ThreadStore(settings(store=store).store) as thread_store:

@@ -15,7 +15,7 @@ from ..archive import Unreadable, read
 from ..message.models import Message
 from ..message.parse import parse
 from ..threads.doctor import Report, examine
-from .app import AsJson, app, err, out
+from .app import AsJson, app, err, out, plain
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -33,7 +33,8 @@ def doctor(
     raws: list[bytes] = []
     for found in read(paths):
         if isinstance(found, Unreadable):
-            err.print(Text.assemble(("not read: ", "bold yellow"), f"{found.source}: {found.reason}"), soft_wrap=True)
+            problem = plain(f"{found.source}: {found.reason}")
+            err.print(Text.assemble(("not read: ", "bold yellow"), problem), soft_wrap=True)
         else:
             messages.append(parse(found.raw))
             files.append(found.source)
@@ -50,7 +51,7 @@ def doctor(
 def show(report: Report) -> None:
     for message in report.messages:
         if message.findings:
-            out.print(Text.assemble((message.message_id, "bold"), f"  {message.file or ''}"), soft_wrap=True)
+            out.print(Text.assemble((message.message_id, "bold"), plain(f"  {message.file or ''}")), soft_wrap=True)
         for finding in message.findings:
             out.print(
                 Text.assemble(

@@ -12,7 +12,7 @@ from rich.text import Text
 from ..errors import BadInput
 from ..message.models import Message
 from ..message.parse import parse as parse_bytes
-from .app import AsJson, app, err, out
+from .app import AsJson, app, err, out, plain
 
 
 def read(path: Path) -> bytes:
@@ -36,14 +36,14 @@ def parse(
         try:
             raw = read(path)
         except BadInput as exc:  # the others are still worth reading
-            err.print(f"agentmail: {exc}")
+            err.print(plain(f"agentmail: {exc}"))
             failed = True
             continue
         message = parse_bytes(raw)
         if as_json:
             sys.stdout.write(message.model_dump_json() + "\n")
         else:
-            show_message(message, title=str(path))
+            show_message(message, title=plain(str(path)))
     if failed:
         raise typer.Exit(3)
 

@@ -115,11 +115,14 @@ async def test_the_same_mail_in_three_kinds_of_archive_is_filed_once(store_url: 
 async def test_what_cannot_be_read_is_named_and_the_rest_is_filed(tmp_path: Path) -> None:
     as_eml(tmp_path / "mail", MAIL[:3])
     (tmp_path / "mail" / "broken.eml").write_bytes(b"")
+    (tmp_path / "mail" / "\x1b]0;obey.eml").write_bytes(b"")
     store = f"sqlite:///{tmp_path}/s.db"
     words = "import", str(tmp_path / "mail"), "--json", "--store", store
     done = await agentmail(*words, env=environment(), cwd=tmp_path)
     assert done.code == 1
     assert "broken.eml: empty" in done.err
+    assert "\x1b" not in done.err
+    assert "]0;obey.eml" in done.err
     assert json.loads(done.out)["filed"] == 3
 
 

@@ -184,6 +184,20 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_read(tmp_path: Path) -> No
     assert mail(3) in [one.raw for one in result if isinstance(one, Found)]
 
 
+def test_an_mbox_that_was_cut_off_in_a_separator_names_the_mail_that_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "cut.mbox"
+    path.write_bytes(mboxrd([mail(1)]) + FROM)
+    first, gone = read([path])
+    assert isinstance(first, Found)
+    assert gone == Unreadable(f"{path}#2", "empty")
+
+
+@pytest.mark.parametrize("top", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b"\n"])
+def test_what_an_editor_puts_before_an_mbox_does_not_make_one_message_of_it(tmp_path: Path, top: bytes) -> None:
+    (tmp_path / "list").write_bytes(top + mboxrd([mail(1), mail(2)]))
+    assert [mail(1), mail(2)] == found(tmp_path / "list")
+
+
 def test_the_source_says_where_a_message_was(tmp_path: Path) -> None:
     path = tmp_path / "list.mbox"
     path.write_bytes(mboxrd([mail(1), mail(2)]))

@@ -69,9 +69,11 @@ class Reading:
 
     def __init__(
         self, place: Place, store: ThreadStore, connect: Connect, *, now: Callable[[], datetime], first: FirstRun,
-        epoch: int | None = None, limit: int | None = None, thorough: bool = True,
+        epoch: int | None = None, under: tuple[str, int] | None = None, limit: int | None = None, thorough: bool = True,
         progress: Callable[[int, int], None] | None = None, known: Position | None = None,
     ) -> None:  # fmt: skip
+        self.under = under
+        """The mailbox and the epoch of the lease under which this one is read, where it has no lease of its own."""
         self.known = known
         """The position, where the caller knows it: then it is not read again."""
         self.place, self.store, self.connect = place, store, connect
@@ -127,4 +129,12 @@ class Reading:
         return facts
 
     async def _write(self, work: Callable[[Tx], Awaitable[T]]) -> T:
-        return await self.store.db.run(work)
+        if self.under is None:
+            return await self.store.db.run(work)
+        name, epoch = self.under
+
+        async def fenced(tx: Tx) -> T:
+            await positions.fence(tx, self.place.account, name, epoch=epoch)
+            return await work(tx)
+
+        return await self.store.db.run(fenced)

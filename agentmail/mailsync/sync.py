@@ -54,8 +54,8 @@ class MailSync(SentCopies, Acting, Looking):
     async def poll(self, limit: int | None = None, *, epoch: int | None = None, thorough: bool = True) -> list[Filed]:
         """Bring in what is there, mailbox by mailbox; what was filed, oldest first, at most `limit` a mailbox.
 
-        `epoch` is the lease under which the INBOX is read: a position is not written under an old one. Without
-        `thorough` a mailbox that looks unchanged is not searched.
+        `epoch` is the lease of the INBOX, under which all of the account's mailboxes are read: nothing is written under
+        an old one. Without `thorough` a mailbox that looks unchanged is not searched.
 
         A mailbox that fails does not keep the others waiting; only the INBOX's failure is raised.
 
@@ -69,8 +69,7 @@ class MailSync(SentCopies, Acting, Looking):
             except Lost:
                 places = await self._places()  # an old connection that had died; a new one cannot have
             for place in places:
-                fence = epoch if place.role == "inbox" else None
-                result = await self._watched_pass(place, limit=limit, epoch=fence, thorough=thorough)
+                result = await self._watched_pass(place, limit=limit, epoch=epoch, thorough=thorough)
                 filed += result.filed
         return filed
 
@@ -82,7 +81,7 @@ class MailSync(SentCopies, Acting, Looking):
             except Lost:
                 places = await self._places()
             place = next((p for p in places if p.mailbox == mailbox), None) or self._place(mailbox, "other")
-            return await self._watched_pass(place, limit=limit, epoch=epoch, thorough=True)
+            return await self._watched_pass(place, limit=limit, epoch=epoch, thorough=True, own=True)
 
     async def poll_news(self, *, epoch: int | None = None) -> list[Filed] | None:
         """Bring in what the INBOX just got, in two round trips; None when only a whole poll can tell."""
@@ -175,18 +174,23 @@ class MailSync(SentCopies, Acting, Looking):
         async with self._session():
             return [p.mailbox for p in await self._places()]
 
-    async def _watched_pass(self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool) -> Pass:
-        """A pass, and what it tells about the server."""
+    async def _watched_pass(
+        self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool, own: bool = False
+    ) -> Pass:
+        """A pass, and what it tells about the server. `own`: `epoch` is that of the mailbox's own lease."""
         try:
-            result = await self._pass(place, limit=limit, epoch=epoch, thorough=thorough)
+            result = await self._pass(place, limit=limit, epoch=epoch, thorough=thorough, own=own)
         except (Throttled, NotServing) as exc:
             await self._failing(exc)
             raise
         await self._served()
         return result
 
-    async def _pass(self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool) -> Pass:
+    async def _pass(
+        self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool, own: bool = False
+    ) -> Pass:
         main = place.role == "inbox"
+        own = own or main or epoch is None
         if main:
             self._known = None
         now = self.clock().timestamp()
@@ -201,8 +205,8 @@ class MailSync(SentCopies, Acting, Looking):
             return Pass()
         progress = self.progress
         one = MailboxPass(
-            place, self.store, self.connection, now=self.clock, first=self.first_run, epoch=epoch, limit=limit,
-            thorough=thorough,
+            place, self.store, self.connection, now=self.clock, first=self.first_run, epoch=epoch if own else None,
+            under=None if own or epoch is None else (self.account.mailbox, epoch), limit=limit, thorough=thorough,
             progress=(lambda done, of: progress(place.mailbox, done, of)) if progress is not None else None,
         )  # fmt: skip
         try:

@@ -175,6 +175,65 @@ async def test_a_stale_epoch_writes_nothing(world: World) -> None:
     assert [] == await world.stored()
 
 
+async def put_into_sent(world: World, number: int) -> None:
+    connection = ImapConnection(world.account)
+    await connection.connect()
+    await connection.append("Sent", mail(number), [r"\Seen"])
+    await connection.close()
+
+
+async def test_the_lease_of_the_inbox_covers_the_other_mailboxes(world: World) -> None:
+    """Who was stopped while it read Sent writes nothing there when somebody else has taken over."""
+    sync = world.sync()
+    leases = Leases(world.store)
+    await world.store.open()
+    epoch = await leases.take(sync.account.key, "INBOX")
+    world.deliver(1)
+    await put_into_sent(world, 2)
+    examine = ImapConnection.examine
+
+    async def stopped(self: ImapConnection, mailbox: str) -> object:
+        if mailbox == "Sent":
+            await leases.release(sync.account.key, "INBOX")
+            await Leases(world.store).take(sync.account.key, "INBOX")
+        return await examine(self, mailbox)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImapConnection, "examine", stopped)
+        with pytest.raises(LostLease):
+            await sync.poll(epoch=epoch)
+    assert ids(1) == await world.stored()
+    assert [] == await world.rows("SELECT name FROM mailbox WHERE name = 'Sent' AND first_at > 0")
+    again = await Leases(world.store).take(sync.account.key, "INBOX")
+    assert again is None
+
+
+async def test_only_who_holds_the_lease_reads_any_mailbox(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await put_into_sent(world, 1)
+    read: list[tuple[object, str]] = []
+    examine = ImapConnection.examine
+
+    async def noted(self: ImapConnection, mailbox: str) -> object:
+        read.append((self, mailbox))
+        return await examine(self, mailbox)
+
+    monkeypatch.setattr(ImapConnection, "examine", noted)
+    first, second = Leases(world.store, lease=30), Leases(world.store, lease=30)
+    syncs, waited = [world.sync(), world.sync()], asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        waited.set()
+        await asyncio.sleep(SECONDS)
+
+    async with watching(syncs[0], Heard(), leases=first):
+        await until(lambda: idles(syncs[0]))
+        async with watching(syncs[1], Heard(), leases=second, pace=Pace(sleep=sleep)):
+            async with asyncio.timeout(SECONDS):
+                await waited.wait()
+    assert {"INBOX", "Sent"} == {mailbox for _, mailbox in read}
+    assert 1 == len({id(connection) for connection, _ in read})
+
+
 async def test_a_store_that_fails_for_a_while_is_waited_for(world: World) -> None:
     """A database that is started again ends no watch, and is not asked without a pause."""
     sync, heard = world.sync(), Heard()

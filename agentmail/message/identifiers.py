@@ -119,7 +119,7 @@ def normalise(message_id: str) -> str:
 # -- making -----------------------------------------------------------------------------------------------------------
 
 MAX_MADE = 64
-"""Characters of an id that we make: no library folds it, whatever it believes about lines."""
+"""Characters of an id that we make, where the domain has room: no library folds it, whatever it believes of lines."""
 _ALPHABET = b"abcdefghijklmnopqrstuvwxyz234567"
 _LETTERS = _ALPHABET * 8
 """A letter for each byte, by its low five bits: random bytes become random letters in one bytes.translate."""
@@ -128,19 +128,33 @@ _RANDOM = 26
 _TAG = 16
 """Letters: 80 bits."""
 _KEYED = re.compile(r"<([a-z2-7]{26})([a-z2-7]{16})(?:\.[0-9]{1,12})?@([A-Za-z0-9.-]{1,253})>")
+_ROOM = MAX_MADE - len("<@>") - _RANDOM - _TAG
+"""Letters of a domain that leaves room for these. Beside a longer one stands one number in fewer letters."""
+_BOTH_CASES = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_PAIRS = [a + b for a in _BOTH_CASES for b in _BOTH_CASES]
+_VALUES = {letter: value for value, letter in enumerate(_BOTH_CASES)}
+_SHORT = 22
+"""Letters of both cases: 128 random bits."""
+_SHORT_KEYED = 33
+"""Letters of both cases: 128 random bits and a tag of 68."""
+_SHORT_TAG = 68
+_KEYED_SHORT = re.compile(r"<([0-9A-Za-z]{33})@([A-Za-z0-9.-]{1,253})>")
 _DOMAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 
 
 def make_message_id(
     domain: str, *, secret: bytes | None = None, now: datetime | None = None, token: bytes | None = None
 ) -> str:
-    """A new id, `"<…@domain>"`, with 128 random bits, of `[a-z0-9.]` left of the "@".
+    """A new id, `"<…@domain>"`, with at least 128 random bits, of letters and digits left of the "@".
+
+    It has at most 64 characters when the domain has at most 28 (39 without a secret); beside a longer one the left
+    side is as short as it can be. Upper case is used only where 64 characters ask for it.
 
     Args:
         domain: The sending domain. Written in lower case, in punycode when it is not ASCII.
-        secret: At least 16 bytes. The id then also carries an 80-bit tag that only the holder of the secret can
-            make, so that `is_ours` tells it from an invented one. Trap: a tag does not make it secret; everybody who
-            got the mail knows it.
+        secret: At least 16 bytes. The id then also carries a tag that only the holder of the secret can make (80
+            bits; 68 beside a domain of more than 19 characters), so that `is_ours` tells it from an invented one.
+            Trap: a tag does not make it secret; everybody who got the mail knows it.
         now: When given, and when the id stays within 64 characters, the time (Unix seconds) is part of it.
         token: 16 random bytes (of more, the first 16 count); the system's when left out.
 
@@ -153,10 +167,15 @@ def make_message_id(
             raise BadInput(f"token must have 16 bytes, not {len(token)}")
         token = token[:16]
     if secret is None:
-        left = (token or token_bytes(16)).hex()
-    else:
+        token = token or token_bytes(16)
+        left = token.hex()
+        if len(left) + len(domain) + len("<@>") > MAX_MADE:
+            left = _base62(int.from_bytes(token, "big"), _SHORT)
+    elif len(domain) <= _ROOM:
         drawn = token_bytes(_RANDOM).translate(_LETTERS) if token is None else _base32(token)
         left = (drawn + _tag(drawn, domain, secret)).decode("ascii")
+    else:
+        left = _short_keyed(token or token_bytes(16), domain, secret)
     if now is not None:
         timed = f"{left}.{int(now.timestamp())}"
         if len(timed) + len(domain) + 3 <= MAX_MADE:
@@ -167,10 +186,20 @@ def make_message_id(
 def is_ours(message_id: str, secret: bytes) -> bool:
     """Whether `make_message_id` made this id with this secret. Anything else, broken ids too, is False."""
     match = _KEYED.fullmatch(message_id)
-    if match is None:
+    if match is not None:
+        expected = _tag(match[1].encode("ascii"), match[3].lower(), secret)
+        return hmac.compare_digest(match[2].encode("ascii"), expected)
+    match = _KEYED_SHORT.fullmatch(message_id)
+    if match is None or len(match[2]) <= _ROOM:
+        return False  # the shorter tag counts only where there is no room for the longer one
+    number = 0
+    for letter in match[1]:
+        number = number * len(_BOTH_CASES) + _VALUES[letter]
+    random = number >> _SHORT_TAG
+    if random >> 128:
         return False
-    expected = _tag(match[1].encode("ascii"), match[3].lower(), secret)
-    return hmac.compare_digest(match[2].encode("ascii"), expected)
+    made = _short_keyed(random.to_bytes(16, "big"), match[2].lower(), secret)
+    return hmac.compare_digest(match[1].encode("ascii"), made.encode("ascii"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -249,9 +278,19 @@ def _checked(domain: str) -> str:
 
 def _tag(drawn: bytes, domain: str, secret: bytes) -> bytes:
     """A keyed digest (RFC 7693 2.9) over the domain and the random letters, as letters."""
+    return _digest(drawn, domain, secret).translate(_LETTERS)
+
+
+def _short_keyed(token: bytes, domain: str, secret: bytes) -> str:
+    """16 random bytes and their tag as one number."""
+    tag = int.from_bytes(_digest(token, domain, secret), "big") & ((1 << _SHORT_TAG) - 1)
+    return _base62(int.from_bytes(token, "big") << _SHORT_TAG | tag, _SHORT_KEYED)
+
+
+def _digest(drawn: bytes, domain: str, secret: bytes) -> bytes:
     state = _keyed(domain, secret).copy()
     state.update(drawn)
-    return state.digest().translate(_LETTERS)
+    return state.digest()
 
 
 @lru_cache(maxsize=64)
@@ -267,3 +306,12 @@ def _base32(token: bytes) -> bytes:
     """16 bytes as 26 letters, without padding (RFC 4648 6)."""
     number = int.from_bytes(token, "big") << 2
     return bytes([_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5)])
+
+
+def _base62(number: int, letters: int) -> str:
+    """The number in letters of both cases, the highest first."""
+    out: list[str] = []
+    for _ in range((letters + 1) // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        out.append(_PAIRS[pair])
+    return "".join(reversed(out))[-letters:]

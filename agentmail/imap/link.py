@@ -47,6 +47,8 @@ class Link:
         """Of that mailbox; 0 when the server did not say."""
         self.keeps: frozenset[bytes] | None = None
         """The flags that last in that mailbox, lower case, `\\*` for any keyword; None when the server did not say."""
+        self.offered = ""
+        """The access token of the login, where it is one by a token."""
         self.tells_who_left = False
         """QRESYNC is on: `changes` says which messages left."""
         self._client: Client | None = None
@@ -80,6 +82,7 @@ class Link:
         account = self.account
         user = checked(account.username or account.address, "the user name")
         token = await account.access_token()
+        self.offered = token or ""
         if token is not None:
             checked(token, "the access token")
         elif account.password is None:

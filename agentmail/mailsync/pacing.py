@@ -19,8 +19,11 @@ UNSERVED_PAUSE, UNSERVED_FOR = 300.0, 3 * 3600.0
 AUTH_PAUSES = (60.0, 300.0, 900.0)
 """Seconds after each refused login. After the last refusal nobody tries until the credentials change."""
 TOKEN_PAUSE = 900.0
-"""Seconds after which a `token=` is asked again all the same, growing to an hour: what it gives may be good by then,
-and no account is locked for an old token."""
+"""Seconds after which a refused token is offered again all the same, growing to an hour: what was wrong may be mended
+by then, and no account is locked for an old token."""
+OTHER_TOKENS = 3
+"""Tokens that may be refused one after the other, each tried at once because it is another one; then there are pauses
+between them, for there are programs that make a token anew whenever they are asked."""
 
 
 @dataclass
@@ -41,17 +44,26 @@ class Backoff:
 
 
 def after_failure(
-    before: Connectivity, exc: Exception, *, secret: str, now: float, token: bool = False
+    before: Connectivity, exc: Exception, *, secret: str, now: float, token: str | None = None
 ) -> Connectivity:
-    """What all processes know after a connection was refused. `token`: what was refused is not a password."""
+    """What all processes know after a connection was refused.
+
+    Args:
+        secret: What a refusal is about: a fingerprint of the password, or of the login that tokens come from.
+        token: A fingerprint of the token that was offered, empty when there was none to be had; None with a password.
+    """
     error = str(exc)[:500]
+    login, refused, others = _marks(before)
     if isinstance(exc, AuthenticationFailed):
-        known = before.state in {"refused", "needs_auth"} and before.secret == secret
+        known = before.state in {"refused", "needs_auth"} and login == secret
         failures = before.failures + 1 if known else 1
+        mark = secret
+        if token is not None:
+            mark = f"{secret} {token or '-'} {others + (token != refused) if known else 1}"
         if failures >= len(AUTH_PAUSES):
-            again = now + min(TOKEN_PAUSE * 2 ** min(failures - len(AUTH_PAUSES), 9), LONGEST_PAUSE) if token else 0.0
-            return Connectivity("needs_auth", failures, again, secret, error, now)
-        return Connectivity("refused", failures, now + AUTH_PAUSES[failures - 1], secret, error, now)
+            again = now + min(TOKEN_PAUSE * 2 ** min(failures - len(AUTH_PAUSES), 9), LONGEST_PAUSE)
+            return Connectivity("needs_auth", failures, 0.0 if token is None else again, mark, error, now)
+        return Connectivity("refused", failures, now + AUTH_PAUSES[failures - 1], mark, error, now)
     if isinstance(exc, Throttled):
         failures = before.failures + 1 if before.state == "throttled" else 1
         asked = exc.retry_after
@@ -64,14 +76,31 @@ def after_failure(
             return Connectivity("needs_auth", failures, 0.0, secret, error, now)
         return Connectivity("unserved", failures, now + UNSERVED_PAUSE, secret, error, since)
     # The network says nothing about a password: what was known of it stays known.
-    if before.state in {"refused", "needs_auth"} and before.secret == secret:
+    if before.state in {"refused", "needs_auth"} and login == secret:
         return before
     return Connectivity("unreachable", before.failures + 1 if before.state == "unreachable" else 1, 0.0, "", error, now)
 
 
-def refusal(known: Connectivity, *, secret: str, now: float, account: str) -> Exception | None:
-    """Why no connection may be made now, or None."""
-    if known.state in {"refused", "needs_auth"} and known.secret == secret:
+def _marks(known: Connectivity) -> tuple[str, str, int]:
+    """Of what was refused: the login, the token (empty with a password), and how many tokens it were in a row."""
+    login, _, rest = known.secret.partition(" ")
+    token, _, others = rest.partition(" ")
+    return login, token, int(others or 0)
+
+
+def is_about_a_token(known: Connectivity) -> bool:
+    """Whether another token than the refused one would change what `refusal` says."""
+    return known.state in {"refused", "needs_auth"} and bool(_marks(known)[1])
+
+
+def refusal(known: Connectivity, *, secret: str, now: float, account: str, token: str = "") -> Exception | None:
+    """Why no connection may be made now, or None. `token`: a fingerprint of the one that would be offered, if known."""
+    login, refused, others = _marks(known)
+    if known.state in {"refused", "needs_auth"} and login == secret:
+        if refused and token and token != refused:
+            pause = 0.0 if others < OTHER_TOKENS else min(PAUSE * 2 ** min(others - OTHER_TOKENS, 9), TOKEN_PAUSE)
+            if now >= known.at + pause:
+                return None
         if known.state == "needs_auth" and (not known.until or now < known.until):
             return AuthenticationFailed(
                 f"{account}: not tried again, because the server refused these credentials {known.failures} times "

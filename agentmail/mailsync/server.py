@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 
 from ..errors import AuthenticationFailed, ServerError, Throttled, Unreachable
@@ -54,6 +54,8 @@ class Server:
         """This one waits for mail: one of the account's connections is kept for such."""
         self._slot: tuple[str, int] | None = None
         self._unserved = False
+        self._offered = ""
+        """The token of the last login."""
         self._known: Position | None = None
         """The INBOX's position, as long as only news are read: it is written under the lease that this one holds."""
 
@@ -132,18 +134,22 @@ class Server:
         """A new connection, if the account's state allows one; its end is the caller's."""
         await self.store.open()
         key = self.account.key
-        secret = fingerprint(self.store.secret, self._credentials())
-        now = self.clock().timestamp()
+        secret, now = self._fingerprint(self._credentials()), self.clock().timestamp()
         async with self.store.reading() as tx:
             known = await positions.connectivity(tx, key)
         refusal = pacing.refusal(known, secret=secret, now=now, account=key)
         if refusal is not None and not force:
-            raise refusal
+            token = await self._another_token(known)
+            if pacing.refusal(known, secret=secret, now=now, account=key, token=token) is not None:
+                raise refusal
         await self._take_slot()
+        self._offered = ""
         try:
             connection = await self._login()
         except ServerError as exc:
-            after = pacing.after_failure(known, exc, secret=secret, now=now, token=self.account.token is not None)
+            token = self._fingerprint(self._offered) if self._offered else ""
+            after = pacing.after_failure(known, exc, secret=secret, now=now,
+                                         token=token if self.account.token is not None else None)  # fmt: skip
             if after != known:
                 await self._note(known, after)
             raise
@@ -157,7 +163,7 @@ class Server:
         if isinstance(exc, Throttled | NotServing):
             async with self.store.reading() as tx:
                 known = await positions.connectivity(tx, self.account.key)
-            secret = fingerprint(self.store.secret, self._credentials())
+            secret = self._fingerprint(self._credentials())
             await self._note(known, pacing.after_failure(known, exc, secret=secret, now=self.clock().timestamp()))
             await self._hang_up()
 
@@ -173,6 +179,7 @@ class Server:
             try:
                 await connection.connect()
             except BaseException as exc:
+                self._offered = connection.offered
                 await connection.close()
                 renew = getattr(self.account.token, "renew", None)
                 if isinstance(exc, AuthenticationFailed) and renew is not None and attempt == 1:
@@ -183,6 +190,17 @@ class Server:
                 self._connecting.discard(connection)
             return connection
         raise AssertionError("unreachable")
+
+    async def _another_token(self, known: Connectivity) -> str:
+        """The fingerprint of the token that a login would offer now, where that matters and where there is one."""
+        if self.account.token is None or not pacing.is_about_a_token(known):
+            return ""
+        with suppress(ServerError):
+            return self._fingerprint(await self.account.access_token() or "")
+        return ""
+
+    def _fingerprint(self, credentials: str) -> str:
+        return fingerprint(self.store.secret, credentials)
 
     def _credentials(self) -> str:
         """What a refusal is about. Of a token it is the login that it comes from, for the token itself is another one

@@ -202,6 +202,39 @@ async def test_s22_a_running_process_notices_a_new_login(
         assert "ok" == (await sync.health()).state
 
 
+async def test_s22_another_token_is_tried_at_once(world: World, clock: ManualClock) -> None:
+    """A callable that gave an old token gives a new one: nobody has to wait for the end of the pause."""
+    async with Liar({1: mail(1)}, capabilities="IMAP4rev1 SASL-IR AUTH=XOAUTH2") as liar:
+        asked, offered, gives = "", list[bytes](), ["old"]
+
+        def asks(server: Liar, tag: str, rest: str) -> bytes:
+            nonlocal asked
+            asked = tag
+            return b"+ \r\n"
+
+        def hears(server: Liar, said: str, rest: str) -> bytes:
+            offered.append(base64.b64decode(said).split(b"Bearer ")[1].strip(b"\x01"))
+            good = offered[-1] == b"new"
+            return f"{asked} {'OK in' if good else 'NO [AUTHENTICATIONFAILED] no'}\r\n".encode()
+
+        def token() -> str:
+            if gives[0] == "nothing":
+                raise OSError("the vault is shut")
+            return gives[0]
+
+        liar.lies["AUTHENTICATE"], liar.lies[""] = asks, hears
+        sync = reading(world, liar, account={"password": None, "token": token}, clock=clock)
+        for gives[0] in ("old", "old", "nothing", "old"):
+            with pytest.raises(AuthenticationFailed):
+                await sync.poll()
+        assert [b"old"] == offered
+        assert "refused" == (await sync.health()).state
+        gives[0] = "new"
+        assert 1 == len(await sync.poll())
+        assert [b"old", b"new"] == offered
+        assert "ok" == (await sync.health()).state
+
+
 async def test_s26_exchange_lets_us_in_and_serves_nothing(world: World, clock: ManualClock) -> None:
     """For three hours that is taken for passing trouble, a try each five minutes; then somebody has to look."""
     async with Liar({1: mail(1)}) as liar:

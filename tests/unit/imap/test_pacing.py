@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmail.errors import AuthenticationFailed, Throttled, Unreachable
-from agentmail.mailsync.pacing import LONGEST, Backoff, after_failure, refusal
+from agentmail.mailsync.pacing import LONGEST, Backoff, after_failure, is_about_a_token, refusal
 from agentmail.mailsync.roles import mailbox_for
 from agentmail.store.positions import Connectivity
 
@@ -46,7 +46,7 @@ def test_a_token_is_asked_again_now_and_then_for_it_is_another_one_by_then() -> 
     """Not so with a password, which stays what it was."""
     known, now, pauses = Connectivity(), 1000.0, list[float]()
     for _ in range(8):
-        known = after_failure(known, AuthenticationFailed("no"), secret="s1", now=now, token=True)
+        known = after_failure(known, AuthenticationFailed("no"), secret="s1", now=now, token="t1")
         assert isinstance(refusal(known, secret="s1", now=known.until - 1, account="a"), AuthenticationFailed)
         assert refusal(known, secret="s1", now=known.until, account="a") is None
         assert refusal(known, secret="s2", now=now, account="a") is None, "another login counts at once"
@@ -54,6 +54,32 @@ def test_a_token_is_asked_again_now_and_then_for_it_is_another_one_by_then() -> 
         now = known.until
     assert [60, 300, 900, 1800, 3600, 3600, 3600, 3600] == pauses
     assert "needs_auth" == known.state
+
+
+def test_another_token_is_tried_at_once_and_one_that_is_made_anew_each_time_is_not_tried_for_ever() -> None:
+    known, now, pauses = Connectivity(), 1000.0, list[float]()
+    for n in range(9):
+        known = after_failure(known, AuthenticationFailed("no"), secret="s1", now=now, token=f"t{n}")
+        assert refusal(known, secret="s1", now=now, account="a", token=f"t{n}") is not None, "the same one is no news"
+        pause = 0.0
+        while refusal(known, secret="s1", now=now + pause, account="a", token=f"t{n + 1}") is not None:
+            pause += 1.0
+        pauses.append(pause)
+        now += pause
+    assert [0, 0, 60, 120, 240, 480, 900, 900, 900] == pauses
+
+
+def test_where_no_token_was_to_be_had_the_first_one_counts() -> None:
+    known = after_failure(Connectivity(), AuthenticationFailed("log in"), secret="s1", now=0.0, token="")
+    assert is_about_a_token(known)
+    assert refusal(known, secret="s1", now=1.0, account="a") is not None
+    assert refusal(known, secret="s1", now=1.0, account="a", token="t1") is None
+
+
+def test_a_password_is_no_token() -> None:
+    known = after_failure(Connectivity(), AuthenticationFailed("no"), secret="s1", now=0.0)
+    assert not is_about_a_token(known)
+    assert refusal(known, secret="s1", now=1.0, account="a", token="t1") is not None
 
 
 def test_the_network_does_not_change_what_is_known_of_a_password() -> None:

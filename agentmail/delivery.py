@@ -49,6 +49,8 @@ LIMIT_PAUSE = 4 * 3600.0
 """Seconds an account rests when its provider's daily limit is reached."""
 FRUITLESS = 5.0
 """Seconds until mail that is due, and could not be taken, is tried again unless something changes."""
+LATER = 0.01
+"""Seconds that the worker leaves a change to those who wait for an answer or a turn, before it looks for mail to send."""
 COPY_FOR = 86_400.0
 """Seconds for which a copy in Sent is still tried."""
 TOKEN_PAUSE = 900.0
@@ -168,7 +170,7 @@ class Delivery(Recovery):
         time = asyncio.get_running_loop().time
         while True:
             try:
-                async with Changes(self.store.db) as changes:
+                async with Changes(self.store.db, later=LATER) as changes:
                     seen: int | None = None
                     whole = rest = 0.0
                     while True:

@@ -354,9 +354,9 @@ class Teamwork(Promises):
         while True:
             try:
                 await self._waits.listen()
-            except StoreError as exc:
-                logger.warning("%s: %s", self.account.key, exc)
-                await self._sleep(STORE_PAUSE)
+            except* StoreError as group:
+                logger.warning("%s: %s", self.account.key, group.exceptions[0])
+            await self._sleep(STORE_PAUSE)
 
 
 class Claiming:

@@ -8,9 +8,11 @@ thread is merged into another one, it goes along.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TypeVar
 
-from .errors import Bounced, NotFound
+from .errors import Bounced, NotFound, StoreBusy
 from .message.automated import FailedRecipient
 from .message.models import Message
 from .store import ThreadStore, answers, log
@@ -18,11 +20,12 @@ from .store.answers import Asked, Heard
 from .store.changes import Changes
 from .store.together import Together
 
-LIMIT = 1_000
-"""Events that are read at a time."""
+FEW = 32
+"""Waits that are looked for where the loop may have to wait for the look."""
 PUBLISH = 64
 """Events without a place in the log from which the listener gives them theirs, as each reader of the log does."""
 
+T = TypeVar("T")
 Looked = tuple[int, tuple[Message, ...]]
 """The thread that a message of ours is in, and what came in there after it, oldest first."""
 
@@ -51,6 +54,8 @@ class Waits:
         """How far the log was heard; None: not yet, or not lately."""
         self._told: set[int] = set()
         """Events that were told before the log gave them their place."""
+        self._places = asyncio.Event()
+        """Events wait for their places."""
 
     def __len__(self) -> int:
         return sum(len(waits) for waits in self._by_thread.values())
@@ -90,36 +95,70 @@ class Waits:
     # -- listening
 
     async def listen(self) -> None:
-        """Tell those who wait what concerns them, for ever. Raises StoreError when the store is away."""
+        """Tell those who wait what concerns them, for ever. Raises a group with a StoreError when the store is away."""
         self._place = None
-        async with Changes(self._store.db) as changes:
-            while True:
-                await self._hear()
-                await changes.wait()
+        async with Changes(self._store.db) as changes, asyncio.TaskGroup() as group:
+            publishing = group.create_task(self._publish())
+            try:
+                while True:
+                    await self._hear(changes)
+                    await changes.wait()
+            finally:
+                publishing.cancel()
 
-    async def _hear(self) -> None:
+    async def _publish(self) -> None:
+        """Give events their places, beside the listening: it writes, and may have to wait for another writer."""
+        while True:
+            await self._places.wait()
+            self._places.clear()
+            await self._store.db.run(log.publish)
+
+    async def _hear(self, changes: Changes) -> None:
         if not self._by_thread:
             self._place = None  # whoever comes next looks for himself; what happens until then concerns nobody
             return
         more = True
         while more:
-            heard: Sequence[Heard] = ()
-            async with self._store.reading() as tx:
-                if self._place is None:
-                    place, waits = await log.last_seq(tx), self._everybody()
-                else:
-                    place, heard = self._place, await answers.heard(tx, self._place, limit=LIMIT)
-                    waits = self._concerned([h for h in heard if h.id not in self._told])
-                looked = await answers.incoming_after(tx, {w.asked.id for w in waits}) if waits else {}
-            self._told |= {h.id for h in heard}
-            self._told -= {h.id for h in heard if h.seq is not None}
-            self._place = max((h.seq for h in heard if h.seq is not None), default=place)
-            for wait in waits:
-                wait.heard = True
-                self._tell(wait, looked.get(wait.asked.id))
-            more = len(heard) >= LIMIT
-            if more or len(self._told) >= PUBLISH:
+            heard, waits = await self._news(changes)
+            if waits:
+                looked = await self._looked(changes, waits)
+                for wait in waits:
+                    wait.heard = True
+                    self._tell(wait, looked.get(wait.asked.id))
+            more = len(heard) >= answers.HEARD_AT_ONCE
+            if more:  # or the next look would find the same ones
                 await self._store.db.run(log.publish)
+            elif len(self._told) >= PUBLISH:
+                self._places.set()
+
+    async def _news(self, changes: Changes) -> tuple[Sequence[Heard], Sequence[Wait]]:
+        """What happened since the last time, and those whom it concerns: everybody, when there was no last time."""
+        if self._place is None:
+            self._place = await self._asked(changes, answers.place)
+            return (), self._everybody()
+        place = self._place
+        heard = await self._asked(changes, lambda ask: answers.heard(ask, place))
+        waits = self._concerned([h for h in heard if h.id not in self._told])
+        self._told |= {h.id for h in heard}
+        self._told -= {h.id for h in heard if h.seq is not None}
+        self._place = max((h.seq for h in heard if h.seq is not None), default=place)
+        return heard, waits
+
+    async def _looked(self, changes: Changes, waits: Sequence[Wait]) -> Mapping[int, Looked]:
+        """What came for these."""
+        asked = {w.asked.id for w in waits}
+        if len(asked) > FEW:
+            async with self._store.reading() as tx:
+                return await answers.incoming_after(answers.asking(tx), asked)
+        return await self._asked(changes, lambda ask: answers.incoming_after(ask, asked))
+
+    async def _asked(self, changes: Changes, question: Callable[[answers.Asker], Awaitable[T]]) -> T:
+        """The answer by the connection that listens, which is the quickest; else in a transaction like any other."""
+        if not self._store.db.watched:
+            with suppress(StoreBusy):
+                return await question(changes.ask)
+        async with self._store.reading() as tx:
+            return await question(answers.asking(tx))
 
     def _everybody(self) -> list[Wait]:
         return [w for waits in self._by_thread.values() for w in waits]
@@ -157,7 +196,7 @@ class Waits:
 
     async def _look_for_all(self, messages: Sequence[int]) -> list[Looked | None]:
         async with self._store.reading() as tx:
-            found = await answers.incoming_after(tx, set(messages))
+            found = await answers.incoming_after(answers.asking(tx), set(messages))
         return [found.get(m) for m in messages]
 
     # -- deciding

@@ -2,9 +2,12 @@
 
     python -m bench.wakeups [--url postgresql://…] [--times 500]
 
-`told`: `Changes.wait()` returns. `answer`: `inbox.wait_for_reply()` returns the message that another process filed,
-with 20 other waits in the same process. The writer notes the time right after its commit; both clocks are the
-machine's monotonic one. `idle`: the CPU time of a process that waits for ten seconds in which nothing happens.
+`told`: `Changes.wait()` returns. `answer of 1`, `of 1,000`: `inbox.wait_for_reply()` returns the message that another
+process filed, when so many waits are in the process. The writer notes the time when its commit returned to it; both
+clocks are the machine's monotonic one, and a time below zero means that the waiter ran before the writer did.
+`idle`: the CPU time of a process that waits for ten seconds in which nothing happens.
+
+On a machine that does other work too, `chrt -f 10 python -m bench.wakeups` shows what a quiet one would.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from agentmail import Inbox, ThreadStore, parse, teamwork
+from agentmail import Inbox, Policy, ThreadStore, parse, teamwork
 from agentmail.store import Location
 from agentmail.store.arrivals import Arrival
 from agentmail.store.changes import Changes
@@ -26,6 +29,7 @@ from agentmail.store.changes import Changes
 from .turns import ACCOUNT, US, database, fill, postgresql
 
 ROOT = Path(__file__).parents[1]
+OPEN = Policy(replies_per_hour=10**6, replies_per_domain_hour=10**6)
 
 
 async def writer(url: str) -> None:
@@ -85,24 +89,25 @@ async def told(store: ThreadStore, writer: Writer, times: int) -> list[float]:
     return waits
 
 
-async def answered(store: ThreadStore, writer: Writer, times: int) -> list[float]:
-    waits = []
-    async with Inbox(ACCOUNT, store=store, agent="crew") as inbox:
+async def answered(store: ThreadStore, writer: Writer, times: int, waits: int) -> list[float]:
+    """`times` answers, one after the other, while so many wait."""
+    took = []
+    async with Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:
         await inbox._outbox.pause(by="bench", reason="nothing leaves")
-        sent = [(await inbox.send([f"p{n}@customer.example"], f"Question {n}", f"What of {n}?")).message_id
-                for n in range(times + 20)]  # fmt: skip
+        sent = [(await inbox.send([f"p{n}@customer.example"], f"Question {waits} {n}", f"What of {n}?")).message_id
+                for n in range(times + waits - 1)]  # fmt: skip
         others = [asyncio.create_task(inbox.wait_for_reply(m)) for m in sent[times:]]
         for message_id in sent[:times]:
             waiting = asyncio.create_task(inbox.wait_for_reply(message_id))
-            await asyncio.sleep(0.03)
+            await asyncio.sleep(0.1)  # until it sleeps, as waits do
             writer.begin(message_id)
             await waiting
             now = time.monotonic()
-            waits.append(now - await writer.committed())
+            took.append(now - await writer.committed())
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-    return waits
+    return took
 
 
 async def idle(store: ThreadStore) -> float:
@@ -129,11 +134,12 @@ async def measure(name: str, url: str, times: int) -> None:
             show(f"{name}, told", await told(store, hand, times))
         finally:
             await asyncio.to_thread(hand.close)
-        hand = await asyncio.to_thread(Writer, url)
-        try:
-            show(f"{name}, answer", await answered(store, hand, min(times, 60)))
-        finally:
-            await asyncio.to_thread(hand.close)
+        for waits in (1, 1_000):
+            hand = await asyncio.to_thread(Writer, url)
+            try:
+                show(f"{name}, answer of {waits:,}", await answered(store, hand, times, waits))
+            finally:
+                await asyncio.to_thread(hand.close)
 
 
 async def never(*_: object, **__: object) -> None:

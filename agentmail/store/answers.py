@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import and_, func, select, union_all
+from sqlalchemy import Select, and_, bindparam, func, literal_column, select, union_all
 
 from ..errors import NotFound
 from ..message.models import Message
@@ -14,9 +14,12 @@ from ..threads.placement import key_of
 from . import reading
 from .claims import work
 from .database import Tx, database_now
+from .direct import Statement, among, listed
 from .holders import chunks
-from .tables.threads import EVENT, MESSAGE
+from .tables.threads import ATTACHMENT, EVENT, MESSAGE
 
+HEARD_AT_ONCE = 200
+"""Events that are read at a time."""
 MOVES = frozenset({"thread.merged", "thread.attached", "thread.detached"})
 """Events by which messages that were there before come into another thread."""
 
@@ -61,42 +64,88 @@ async def asked(tx: Tx, account: str, message_ids: Collection[str]) -> dict[str,
     return found
 
 
-async def incoming_after(tx: Tx, messages: Collection[int]) -> dict[int, tuple[int, tuple[Message, ...]]]:
+class Asker(Protocol):
+    """Asks the database: in a transaction (`asking`), or by the connection that hears of changes (`Changes.ask`)."""
+
+    async def __call__(self, statement: Statement, /, **values: Any) -> Sequence[Sequence[Any]]: ...
+
+
+def asking(tx: Tx) -> Asker:
+    """Ask in this transaction."""
+
+    async def ask(statement: Statement, /, **values: Any) -> Sequence[Sequence[Any]]:
+        given = {name: listed(tx, v) if isinstance(v, list) else v for name, v in values.items()}
+        return (await statement.run(tx, **given)).rows
+
+    return ask
+
+
+class _Came(NamedTuple):
+    asked: int
+    thread: int
+    id: int | None
+    parsed: str
+
+
+async def incoming_after(ask: Asker, messages: Collection[int]) -> dict[int, tuple[int, tuple[Message, ...]]]:
     """Message -> the thread it is shown in now, and what came in there after it, oldest first."""
-    ours, came = MESSAGE.alias("ours"), MESSAGE.alias("came")
     found: dict[int, tuple[int, list[int]]] = {}
-    rows: dict[int, Any] = {}
+    rows: dict[int, _Came] = {}
     for some in chunks(sorted(set(messages))):
-        query = (
-            select(ours.c.id.label("asked"), ours.c.thread, came.c.id, came.c.parsed)
-            .outerjoin(came, and_(came.c.thread == ours.c.thread, came.c.id > ours.c.id, ~came.c.outgoing))
-            .where(ours.c.id.in_(some))
-            .order_by(came.c.at, came.c.id)
-        )
-        for row in await tx.execute(query):
+        for row in map(_Came._make, await ask(_CAME, asked=list(some))):
             later = found.setdefault(row.asked, (row.thread, []))[1]
             if row.id is not None:
                 later.append(row.id)
                 rows.setdefault(row.id, row)
-    read = dict(zip(rows, await reading.messages_from(tx, list(rows.values())), strict=True))
+    messages_of = await reading.built(list(rows.values()), lambda some: ask(_PARTS, messages=list(some)))
+    read = dict(zip(rows, messages_of, strict=True))
     return {asked: (thread, tuple(read[m] for m in later)) for asked, (thread, later) in found.items()}
 
 
-async def heard(tx: Tx, after: int, *, limit: int) -> Sequence[Heard]:
-    """What the log tells behind the place `after`, and what is committed and has no place yet; `limit` of each."""
+def _incoming(postgres: bool) -> Select[Any]:
+    ours, came = MESSAGE.alias("ours"), MESSAGE.alias("came")
+    return (
+        select(ours.c.id.label("asked"), ours.c.thread, came.c.id, came.c.parsed)
+        .outerjoin(came, and_(came.c.thread == ours.c.thread, came.c.id > ours.c.id, ~came.c.outgoing))
+        .where(among(ours.c.id, "asked", postgres=postgres))
+        .order_by(came.c.at, came.c.id)
+    )
+
+
+def _parts(postgres: bool) -> Select[Any]:
+    query = select(ATTACHMENT.c.message, ATTACHMENT.c.position, ATTACHMENT.c.id)
+    return query.where(among(ATTACHMENT.c.message, "messages", postgres=postgres))
+
+
+async def heard(ask: Asker, after: int) -> Sequence[Heard]:
+    """What the log tells behind the place `after`, and what is committed and has no place yet; at most so many of each
+    as are `HEARD_AT_ONCE`.
+    """
+    return [Heard(*row) for row in await ask(_HEARD, after=after)]
+
+
+def _hearing(postgres: bool) -> Select[Any]:
     parts = [
         select(EVENT.c.id, EVENT.c.seq, EVENT.c.kind, EVENT.c.thread, EVENT.c.message)
         .where(condition)
         .order_by(order)
-        .limit(limit)
+        .limit(literal_column(str(HEARD_AT_ONCE)))  # a number, or a plan for any number would sort the whole log
         .subquery()
-        for condition, order in ((EVENT.c.seq > after, EVENT.c.seq), (EVENT.c.seq.is_(None), EVENT.c.id))
+        for condition, order in ((EVENT.c.seq > bindparam("after"), EVENT.c.seq), (EVENT.c.seq.is_(None), EVENT.c.id))
     ]
     both = union_all(*(select(part) for part in parts)).subquery()
-    query = select(
+    return select(
         both.c.id, both.c.seq, both.c.kind, func.coalesce(MESSAGE.c.thread, both.c.thread).label("shown")
     ).outerjoin(MESSAGE, MESSAGE.c.id == both.c.message)
-    return [Heard(row.id, row.seq, row.kind, row.shown) for row in await tx.execute(query)]
+
+
+async def place(ask: Asker) -> int:
+    """The place of the newest event that has one."""
+    return int((await ask(_PLACE))[0][0])
+
+
+_PLACE = Statement(lambda _: select(func.coalesce(func.max(EVENT.c.seq), literal_column("0"))))
+_CAME, _PARTS, _HEARD = Statement(_incoming), Statement(_parts), Statement(_hearing)
 
 
 async def held(tx: Tx, threads: Collection[int]) -> dict[int, float]:

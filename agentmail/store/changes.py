@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -27,8 +27,9 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import make_url, text
 
-from ..errors import StoreUnreachable
-from .database import Database, Tx, keep_alive, shown
+from ..errors import StoreBusy, StoreUnreachable
+from .database import SILENCE, Database, Tx, keep_alive, shown
+from .direct import Statement
 from .filewatch import FileWatch, watch
 
 CHANNEL = "agentmail"
@@ -40,6 +41,15 @@ SQLITE_AFTER = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Seconds between the looks after a write: the log is written first, and then the commit becomes visible."""
 SQLITE_REST = 0.005
 """Seconds at least between two changes that are told, so that many small commits are one."""
+BY_INDEX = {
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",  # what is off is dear, and what is dear would be compiled
+    **dict.fromkeys(
+        ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin"), "off"
+    ),
+}
+"""PostgreSQL, for what `Changes.ask` asks: planning a look-up takes as long as the look-up, so it is planned once; and
+by index, or a plan that was made while the tables were empty would walk through them when they are large."""
 POLL = 30.0
 """Seconds after which a waiter looks anyway."""
 
@@ -51,12 +61,29 @@ async def announce(tx: Tx) -> None:
 
 
 class Changes:
-    """`async with Changes(db) as changes:` then look, `await changes.wait()`, look again."""
+    """`async with Changes(db) as changes:` then look, `await changes.wait()`, look again.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        later: Seconds after which it hears of a change, so that those go first whom somebody waits for.
+    """
+
+    def __init__(self, db: Database, *, later: float = 0.0) -> None:
         self._db = db
         self._listener: Listener | None = None
+        self._later = later
+        self._owed: asyncio.TimerHandle | None = None
         self.told = asyncio.Event()
+
+    def tell(self) -> None:
+        """Something changed."""
+        if not self._later:
+            self.told.set()
+        elif self._owed is None:
+            self._owed = asyncio.get_running_loop().call_later(self._later, self._tell_owed)
+
+    def _tell_owed(self) -> None:
+        self._owed = None
+        self.told.set()
 
     async def __aenter__(self) -> Self:
         listener = _LISTENERS.get(self._db)
@@ -80,6 +107,9 @@ class Changes:
 
     def _leave(self) -> None:
         listener, self._listener = self._listener, None
+        if self._owed is not None:
+            self._owed.cancel()
+            self._owed = None
         if listener is None:
             return
         listener.waiting.discard(self)
@@ -103,6 +133,19 @@ class Changes:
         changed = self.told.is_set()
         self.told.clear()
         return changed
+
+    async def ask(self, statement: Statement, /, **values: Any) -> Sequence[Sequence[Any]]:
+        """A short question to the database, by the connection that heard of the change: nothing is taken out of a pool,
+        and SQLAlchemy, which takes longer than the database does, has no part in it. On SQLite it runs in the event
+        loop: ask for few rows.
+
+        Raises:
+            StoreBusy: ask the store instead.
+            StoreUnreachable: the connection was lost.
+        """
+        if self._listener is None or self._listener.lost:
+            raise StoreUnreachable(f"store {shown(self._db.url)}: the listening connection was lost")
+        return await self._listener.ask(*statement.for_driver(values, postgres=not self._db.sqlite))
 
 
 class Listener:
@@ -132,18 +175,23 @@ class Listener:
     async def _open(self) -> None:
         raise NotImplementedError
 
+    async def ask(self, sql: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        """The rows that it gives."""
+        raise NotImplementedError
+
     def close(self) -> None:
         raise NotImplementedError
 
     def tell(self) -> None:
         """Wake everybody who waits."""
         for changes in self.waiting:
-            changes.told.set()
+            changes.tell()
 
     def lose(self) -> None:
         """From now on those who wait are told so."""
         self.lost = True
-        self.tell()
+        for changes in self.waiting:
+            changes.told.set()
 
 
 class PostgresListener(Listener):
@@ -152,10 +200,14 @@ class PostgresListener(Listener):
     async def _open(self) -> None:
         import asyncpg  # of the extra `postgres`; SQLite users need not have it
 
+        self._asking = asyncio.Lock()
+        """One question at a time: so it is with a connection of PostgreSQL."""
         url = make_url(self.url).set(drivername="postgresql")
         connection = None
         try:
-            connection = await asyncpg.connect(url.render_as_string(hide_password=False), timeout=10)
+            connection = await asyncpg.connect(
+                url.render_as_string(hide_password=False), timeout=10, server_settings=BY_INDEX
+            )
             keep_alive(connection)
             await connection.add_listener(CHANNEL, lambda *_: self.tell())
             connection.add_termination_listener(lambda *_: self.lose())
@@ -165,6 +217,18 @@ class PostgresListener(Listener):
         finally:
             if self._connection is None and connection is not None:
                 connection.terminate()
+
+    async def ask(self, sql: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        import asyncpg
+
+        try:
+            async with self._asking:
+                rows: Sequence[Sequence[Any]] = await self._connection.fetch(sql, *values, timeout=SILENCE)
+                return rows
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:  # a TimeoutError is an OSError
+            self.lose()
+            self.close()
+            raise StoreUnreachable(f"store {shown(self.url)}: {exc}") from exc
 
     def close(self) -> None:
         if self._connection is not None and not self._connection.is_closed():
@@ -199,6 +263,12 @@ class SqliteListener(Listener):
             self._watch = None
         if self._connection is not None:
             self._connection.close()
+
+    async def ask(self, sql: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+        try:
+            return self._connection.execute(sql, values).fetchall()  # type: ignore[no-any-return]
+        except sqlite3.Error as exc:
+            raise StoreBusy(f"store {shown(self.url)}: {exc}") from exc
 
     def _data_version(self) -> int:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Executable, any_, bindparam, func, select
 from sqlalchemy import column as column_
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.exc import DBAPIError
 
 from .database import Tx
@@ -51,7 +51,7 @@ class Statement:
     def __init__(self, build: Callable[[bool], Executable]) -> None:
         self._build = build
         self._core: dict[bool, Executable] = {}
-        self._sqlite: tuple[str, tuple[str, ...], Mapping[str, Any]] | None = None
+        self._texts: dict[bool, tuple[str, tuple[str, ...], Mapping[str, Any]]] = {}
 
     async def run(self, tx: Tx, /, **values: Any) -> Result:
         """Run it once."""
@@ -59,8 +59,7 @@ class Statement:
         if driver is None:
             done = await tx.execute(self._of(tx), values)
             return Result(done.all() if done.returns_rows else (), done.rowcount)
-        sql, names, fixed = self._compiled()
-        return await at_once(driver, sql, tuple(values[n] if n in values else fixed[n] for n in names))
+        return await at_once(driver, *self.for_driver(values, postgres=False))
 
     async def many(self, tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it for each of these."""
@@ -70,8 +69,16 @@ class Statement:
         if driver is None:
             await tx.execute(self._of(tx), rows)
             return
-        sql, names, fixed = self._compiled()
+        sql, names, fixed = self._compiled(postgres=False)
         await at_once(driver, sql, [tuple(row[n] if n in row else fixed[n] for n in names) for row in rows], many=True)
+
+    def for_driver(self, values: Mapping[str, Any], *, postgres: bool) -> tuple[str, tuple[Any, ...]]:
+        """Its text and its values, as sqlite3 or asyncpg take them. A list is given as a list."""
+        sql, names, fixed = self._compiled(postgres=postgres)
+        given = {n: values[n] if n in values else fixed[n] for n in names}
+        if not postgres:
+            given = {n: json.dumps(v) if isinstance(v, list) else v for n, v in given.items()}
+        return sql, tuple(given[n] for n in names)
 
     def _of(self, tx: Tx) -> Executable:
         postgres = tx.dialect.name != "sqlite"
@@ -79,11 +86,12 @@ class Statement:
             self._core[postgres] = self._build(postgres)
         return self._core[postgres]
 
-    def _compiled(self) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
-        if self._sqlite is None:
-            compiled = self._build(False).compile(dialect=_DIALECT)  # type: ignore[attr-defined]  # Core's own are
-            self._sqlite = str(compiled), tuple(compiled.positiontup or ()), compiled.params
-        return self._sqlite
+    def _compiled(self, *, postgres: bool) -> tuple[str, tuple[str, ...], Mapping[str, Any]]:
+        if postgres not in self._texts:
+            dialect = _ASYNCPG if postgres else _DIALECT
+            compiled = self._build(postgres).compile(dialect=dialect)  # type: ignore[attr-defined]  # Core's own are
+            self._texts[postgres] = str(compiled), tuple(compiled.positiontup or ()), compiled.params
+        return self._texts[postgres]
 
 
 async def rows(tx: Tx, sql: str, values: Sequence[Any]) -> None:
@@ -109,6 +117,7 @@ def listed(tx: Tx, values: Sequence[Any]) -> Any:
 
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
+_ASYNCPG = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 
 def driver_of(tx: Tx) -> Connection | None:

@@ -13,9 +13,10 @@ from sqlalchemy import event, update
 
 from agentmail import Inbox, ThreadStore, errors, parse, teamwork
 from agentmail.message.models import Message
-from agentmail.store import Location, changes
+from agentmail.store import Location, answers, changes
 from agentmail.store.changes import Changes, announce
 from agentmail.store.database import Tx
+from agentmail.store.direct import Statement
 from agentmail.store.tables.threads import INFO
 
 from .crew import ACCOUNT, OPEN
@@ -279,6 +280,99 @@ async def test_who_waits_for_a_thread_goes_along_when_it_is_merged(store_url: st
                 await arrives(inbox, mail(1, "<q0@customer.example>", sent.message_id), 2)
                 await held.write_note("too late")
         assert await late == older
+
+
+async def test_an_answer_comes_by_the_listening_connection_as_the_store_tells_it(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is lost on the short way: threads, attachments and their ids are those of the store."""
+    short: list[str] = []
+    ask = Changes.ask
+
+    async def counted(self: Changes, statement: Statement, /, **values: object) -> object:
+        rows = await ask(self, statement, **values)
+        short.append(statement.for_driver(values, postgres=False)[0])
+        return rows
+
+    monkeypatch.setattr(Changes, "ask", counted)
+    async with desk(store_url) as inbox:
+        sent = await inbox.send(to=[PERSON], subject="Offer", text="Would you like one?")
+        waiting = asyncio.create_task(inbox.wait_for_reply(sent.message_id, timeout=300))
+        await asleep(inbox)
+        raw = mail_with_a_file(sent.message_id)
+        await inbox.store.file(parse(raw), account=US, location=Location("INBOX", 1, 1))
+        answer = await waiting
+        assert answer.attachments[0].id == "a1"
+        assert answer == await inbox.message(str(answer.id))
+    assert any("attachment.position" in sql for sql in short)
+
+
+def mail_with_a_file(answers: str) -> bytes:
+    return (
+        f"From: Person 0 <{PERSON}>\r\nTo: {US}\r\nSubject: Re: Offer\r\nMessage-ID: <file@customer.example>\r\n"
+        f"In-Reply-To: {answers}\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+        "--b\r\nContent-Type: text/plain\r\n\r\nYes, see the plan.\r\n"
+        '--b\r\nContent-Type: application/pdf\r\nContent-Disposition: attachment; filename="plan.pdf"\r\n\r\n%PDF\r\n'
+        "--b--\r\n"
+    ).encode()
+
+
+async def test_when_the_listening_connection_is_busy_the_store_is_asked(
+    store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def busy(*_: object, **__: object) -> None:
+        nonlocal asked
+        asked += 1
+        raise errors.StoreBusy("somebody recovers the write-ahead log")
+
+    monkeypatch.setattr(Changes, "ask", busy)
+    async with desk(store_url) as inbox:
+        sent = await inbox.send(to=[PERSON], subject="Offer", text="Would you like one?")
+        waiting = asyncio.create_task(inbox.wait_for_reply(sent.message_id, timeout=300))
+        await asleep(inbox)
+        await arrives(inbox, mail(1, sent.message_id), 1)
+        assert (await waiting).message_id == "<a1@customer.example>"
+    assert asked > 2
+
+
+async def test_a_wait_outlives_the_listening_connection(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teamwork, "STORE_PAUSE", 0.01)
+    async with desk(store_url) as inbox:
+        sent = await inbox.send(to=[PERSON], subject="Offer", text="Would you like one?")
+        waiting = asyncio.create_task(inbox.wait_for_reply(sent.message_id, timeout=300))
+        await asleep(inbox)
+        first = changes._LISTENERS[inbox.store.db]
+        first.close()
+        first.lose()
+        await arrives(inbox, mail(2, sent.message_id), 2)
+        assert (await waiting).message_id == "<a2@customer.example>"
+        assert changes._LISTENERS[inbox.store.db] is not first
+
+
+async def test_what_the_listener_asks_goes_by_index_though_it_was_planned_when_nothing_was_there(
+    postgres_url: str,
+) -> None:
+    async with ThreadStore(postgres_url) as store, Changes(store.db) as changes:
+        connection = changes._listener._connection  # type: ignore[union-attr]
+        for name, statement in (("heard", answers._HEARD), ("came", answers._CAME), ("place", answers._PLACE)):
+            sql, _ = statement.for_driver({"after": 0, "asked": [1]}, postgres=True)
+            await connection.execute(f"PREPARE {name} AS {sql}")
+            given = {"heard": "(0)", "came": "('{1}')", "place": ""}[name]
+            plan = "\n".join(row[0] for row in await connection.fetch(f"EXPLAIN EXECUTE {name}{given}"))
+            assert "Seq Scan" not in plan, plan
+            assert "Index" in plan, plan
+
+
+async def test_the_outbox_lets_those_go_first_whom_somebody_waits_for(store_url: str) -> None:
+    async with ThreadStore(store_url) as store, Changes(store.db) as first, Changes(store.db, later=0.01) as second:
+        listener = first._listener
+        assert listener is not None
+        listener.tell()
+        assert first.told.is_set()
+        assert not second.told.is_set()
+        assert await second.wait(60)
 
 
 async def test_a_listener_that_loses_its_database_says_so_and_the_next_one_hears(tmp_path: Path) -> None:

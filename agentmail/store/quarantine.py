@@ -22,6 +22,10 @@ REFUSED = (DBAPIError, ValueError, OverflowError, UnicodeError)
 """What a row that no database takes looks like. A lost connection or race is not one of them: see `is_refusal`."""
 
 
+_LONGEST_ID = 19
+"""Characters: a higher number is none of a database."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """One mail that waits for a better agentmail."""
@@ -99,8 +103,10 @@ async def listed(tx: Tx, *, account: str | None, limit: int) -> list[Quarantined
 async def taken_out(tx: Tx, id: str) -> tuple[str, Arrival, int]:  # noqa: A002
     """The account, the arrival (parsed anew) and the attempts behind `"q3"`; its row goes with this transaction."""
     row: Any = None
-    if id[:1] == "q" and id[1:].isascii() and id[1:].isdigit():
-        row = (await tx.execute(select(QUARANTINE).where(QUARANTINE.c.id == int(id[1:])))).one_or_none()
+    if id[:1] == "q" and id[1:].isascii() and id[1:].isdigit() and len(id) <= _LONGEST_ID:
+        # Locked, so that of two who try again at once one files the mail and the other finds it gone.
+        query = select(QUARANTINE).where(QUARANTINE.c.id == int(id[1:])).with_for_update()
+        row = (await tx.execute(query)).one_or_none()
     if row is None:
         raise NotFound(f"there is no quarantined mail {id[:80]!r} in this store: ids look like q3")
     how = row.arrival

@@ -11,7 +11,7 @@ from agentmail.errors import BadInput, NotFound
 from agentmail.message.identifiers import make_message_id
 from agentmail.message.models import Message
 from agentmail.message.parse import parse
-from agentmail.store import Arrival, Filed, Location, ThreadStore
+from agentmail.store import Arrival, Filed, Location, ThreadStore, quarantine
 
 from ...unit.threads.worlds import US, message
 
@@ -331,8 +331,20 @@ async def test_a_row_that_the_database_refuses_does_not_block_its_batch(store: T
     assert [q.id for q in await store.quarantined()] == [filed[2].id]
     (known,) = await file(store, Arrival(parse(raw), raw, Location("INBOX", 1, 2)))
     assert known.id == again.id
-    with pytest.raises(NotFound):
-        await store.retry_quarantined("q999")
+    for id in ("q999", "q" + "9" * 40, "q-1", "q", "m1", "q١"):  # noqa: A001
+        with pytest.raises(NotFound):
+            await store.retry_quarantined(id)
+
+
+async def test_a_mail_that_several_try_again_at_once_stays_one_row(store: ThreadStore) -> None:
+    """It is still refused. On PostgreSQL each of them put it aside anew."""
+    raw = MAIL % (b"a.example", b"8bit", b"fine")
+    (kept,) = await file(store, Arrival(message("bad", text="a\x00b"), raw))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(quarantine, "parse", lambda raw: message("bad", text="a\x00b"))
+        tried = await asyncio.gather(*(store.retry_quarantined(kept.id) for _ in range(4)), return_exceptions=True)
+    assert len([one for one in tried if not isinstance(one, NotFound)]) == 1
+    assert [(q.attempts, q.size) for q in await store.quarantined()] == [(2, len(raw))]
 
 
 async def test_what_is_refused_again_is_the_same_row(store: ThreadStore) -> None:

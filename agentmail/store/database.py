@@ -56,6 +56,8 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_st
 _NO_TEXT = {"22021", "22P05"}
 _UNSTORABLE = "text with a NUL, or with half a character (a lone surrogate), which no database stores"
 _RETRY_STATES = {"40001", "40P01", "55P03"}
+_OF_THE_FILE = ("readonly", "disk", "not a database")
+"""What SQLite's messages say when the file is to blame: it may not be written, it is full, damaged or something else."""
 _CLOCK = "agentmail_clock"
 _USED = "agentmail_used"
 
@@ -252,6 +254,8 @@ class _Translated:
         where = f"store {shown(self.url)}"
         if isinstance(exc, NoneFree):  # a thousand watchers that start at once share a few connections
             raise StoreBusy(f"{where}: all connections are in use; try again") from exc
+        if isinstance(exc, sqlite3.Error):  # from the driver itself
+            exc = DBAPIError(None, None, exc)
         if isinstance(exc, DBAPIError):
             state = str(getattr(exc.orig, "sqlstate", "") or getattr(exc.orig, "pgcode", "") or "")
             reason = str(exc.orig).partition("\n")[0]
@@ -263,7 +267,7 @@ class _Translated:
                 ) from exc
             if state in _NO_TEXT or "invalid input for query argument" in reason:
                 raise BadInput(_UNSTORABLE) from exc
-            if state in {"42501", "53100", "53200", "53300"} or "readonly" in reason or "disk" in reason:
+            if state in {"42501", "53100", "53200", "53300"} or any(word in reason for word in _OF_THE_FILE):
                 raise StoreError(f"{where}: {reason}") from exc
         elif type(exc).__module__.partition(".")[0] == "asyncpg":
             if getattr(exc, "sqlstate", None) in _RETRY_STATES:
@@ -278,10 +282,11 @@ class _Translated:
 
 
 def shown(url: str) -> str:
-    """The URL without its password."""
+    """The URL without its password, and without our driver in it."""
     try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
+        parsed = make_url(url)
+        return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
+    except (ArgumentError, NoSuchModuleError):
         return re.sub(r"//[^@/]*@", "//***@", url)
 
 

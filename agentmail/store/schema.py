@@ -7,11 +7,14 @@ from typing import Any
 
 from sqlalchemy import Connection, inspect, text
 
-from ..errors import StoreTooNew
+from ..errors import StoreError, StoreTooNew
 from .database import Database, Tx, shown
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x61_67_65_6E_74  # "agent": the key of PostgreSQL's advisory lock, the same in every process
+_OURS = ("thread", "message", "account")
+_FOREIGN = "of another program"
+"""In place of a revision."""
 
 
 def revisions() -> list[str]:
@@ -36,6 +39,11 @@ async def upgrade(db: Database) -> str | None:
 
 def _is_current(found: str | None, db: Database) -> bool:
     known = revisions()
+    if found == _FOREIGN:
+        raise StoreError(
+            f"store {shown(db.url)} holds tables of another program that are called like ours: "
+            "give agentmail a database of its own; nothing was changed"
+        )
     if found is not None and found not in known:
         raise StoreTooNew(
             f"store {shown(db.url)} has schema {found}, this agentmail knows up to {known[-1]}: upgrade agentmail; "
@@ -57,8 +65,9 @@ def _locked_upgrade(db: Database) -> Any:
 
 
 def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
+    tables = inspect(connection)
+    if not tables.has_table("alembic_version"):
+        return _FOREIGN if any(map(tables.has_table, _OURS)) else None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, inspect, text
 
-from agentmail.errors import StoreTooNew
+from agentmail.errors import StoreError, StoreTooNew
 from agentmail.store import ThreadStore, schema
 from agentmail.store.database import Database
 from agentmail.store.tables import metadata
@@ -93,6 +93,17 @@ async def test_a_newer_store_is_refused_and_left_alone(store_url: str) -> None:
     db = Database(store_url)
     async with db.read() as tx:
         assert (await tx.execute(text("SELECT version_num FROM alembic_version"))).scalar_one() == "9999_future"
+    await db.close()
+
+
+async def test_a_database_of_another_program_is_refused_and_left_alone(store_url: str) -> None:
+    db = Database(store_url)
+    await db.run(lambda tx: tx.execute(text("CREATE TABLE message (words TEXT)")))
+    with pytest.raises(StoreError, match="another program"):
+        await ThreadStore(store_url).open()
+    async with db.read() as tx:
+        assert (await tx.execute(text("SELECT count(*) FROM message"))).scalar_one() == 0
+        assert not await tx.run_sync(lambda connection: inspect(connection).has_table("thread"))
     await db.close()
 
 

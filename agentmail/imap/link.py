@@ -55,6 +55,8 @@ class Link:
         self._wire: Wire | None = None
         self._socket: socket.socket | None = None
         self._worker: ThreadPoolExecutor | None = None
+        self._asking: asyncio.Future[str | None] | None = None
+        """While a token is waited for."""
         self._turn = asyncio.Lock()
         self._idle: Idle | None = None
         self._closed = False
@@ -81,7 +83,7 @@ class Link:
             raise RuntimeError("an ImapConnection is used once")
         account = self.account
         user = checked(account.username or account.address, "the user name")
-        token = await account.access_token()
+        token = await self.token()
         self.offered = token or ""
         if token is not None:
             checked(token, "the access token")
@@ -109,6 +111,26 @@ class Link:
             with suppress(MailboxError):  # offered and refused: then it does without
                 on = await self._call(lambda: client.enable(best), f"enabling {best}")
                 self.tells_who_left = best == "QRESYNC" and b"QRESYNC" in on
+
+    async def token(self) -> str | None:
+        """The access token that a login offers; None where it is by a password. `kill` ends the waiting for it.
+
+        Raises:
+            Unreachable, AuthenticationFailed, ConfigurationError: as `Account.access_token` does.
+        """
+        if self.account.token is None:
+            return None
+        self._asking = asyncio.ensure_future(self.account.access_token())
+        if self._stopped:
+            self._asking.cancel()
+        try:
+            await asyncio.wait([self._asking])
+            if self._asking.cancelled():
+                raise translate.Lost(f"IMAP {self.where}: the connection is closed")
+            return self._asking.result()
+        finally:
+            self._asking.cancel()
+            self._asking = None
 
     def _made(self, wire: Wire) -> None:
         self._wire = wire
@@ -138,6 +160,8 @@ class Link:
     def kill(self) -> None:
         """End it now, from any place in the loop. A call that is under way raises Unreachable."""
         self._stopped = True
+        if self._asking is not None:
+            self._asking.cancel()
         self._shut()
 
     def _shut(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from ..errors import AuthenticationFailed, ServerError, Throttled, Unreachable
@@ -195,9 +195,14 @@ class Server:
         """The fingerprint of the token that a login would offer now, where that matters and where there is one."""
         if self.account.token is None or not pacing.is_about_a_token(known):
             return ""
-        with suppress(ServerError):
-            return self._fingerprint(await self.account.access_token() or "")
-        return ""
+        asking = ImapConnection(self.account)
+        self._connecting.add(asking)
+        try:
+            return self._fingerprint(await asking.token() or "")
+        except ServerError:
+            return ""
+        finally:
+            self._connecting.discard(asking)
 
     def _fingerprint(self, credentials: str) -> str:
         return fingerprint(self.store.secret, credentials)

@@ -235,6 +235,31 @@ async def test_s22_another_token_is_tried_at_once(world: World, clock: ManualClo
         assert "ok" == (await sync.health()).state
 
 
+@pytest.mark.parametrize("refused_before", [False, True])
+async def test_closing_does_not_wait_for_a_token_that_does_not_come(world: World, refused_before: bool) -> None:
+    async with Liar({1: mail(1)}, capabilities="IMAP4rev1 SASL-IR AUTH=XOAUTH2") as liar:
+        asked, hangs = asyncio.Event(), not refused_before
+        liar.lies["AUTHENTICATE"] = lambda s, tag, rest: f"{tag} NO [AUTHENTICATIONFAILED] no\r\n".encode()
+
+        async def token() -> str:
+            if hangs:
+                asked.set()
+                await asyncio.Event().wait()
+            return "old"
+
+        sync = reading(world, liar, account={"password": None, "token": token})
+        if refused_before:
+            with pytest.raises(AuthenticationFailed):
+                await sync.poll()
+        hangs = True
+        polling = asyncio.ensure_future(sync.poll())
+        async with asyncio.timeout(5.0):
+            await asked.wait()
+            await sync.close()
+            with pytest.raises((Unreachable, AuthenticationFailed)):
+                await polling
+
+
 async def test_s26_exchange_lets_us_in_and_serves_nothing(world: World, clock: ManualClock) -> None:
     """For three hours that is taken for passing trouble, a try each five minutes; then somebody has to look."""
     async with Liar({1: mail(1)}) as liar:

@@ -12,6 +12,7 @@ import re
 import ssl
 from typing import Any
 
+from .doors import tidy
 from .translate import IdleRefused, Lost
 from .wire import QUIET, Wire
 
@@ -41,6 +42,7 @@ def begin(wire: Wire) -> tuple[bytes, bytes, bool]:
     except (BlockingIOError, ssl.SSLWantReadError):
         at_hand = b""
     wire.lay_aside()
+    tidy()
     return tag, at_hand or b"", news
 
 

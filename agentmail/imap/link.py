@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ..errors import AuthenticationFailed, ConfigurationError, MailboxError, Unreachable
 from ..settings import Account
 from . import translate
+from .doors import Door
 from .idle import Idle
 from .opening import checked, log_in, opened
 from .wire import QUIET, Client, Wire
@@ -55,8 +56,8 @@ class Link:
         self._wire: Wire | None = None
         self._socket: socket.socket | None = None
         self._worker: ThreadPoolExecutor | None = None
-        self._asking: asyncio.Future[str | None] | None = None
-        """While a token is waited for."""
+        self._waiting: asyncio.Future[Any] | None = None
+        """While a token is waited for, or a turn to connect."""
         self._turn = asyncio.Lock()
         self._idle: Idle | None = None
         self._closed = False
@@ -91,6 +92,16 @@ class Link:
             raise ConfigurationError("no password and no token: set AGENTMAIL_PASSWORD, or log in with OAuth2")
         password = account.password.get_secret_value() if account.password is not None else ""
 
+        door = Door()
+        try:
+            await self._unless_killed(door.enter())
+            await self._log_in(user, password, token)
+        finally:
+            door.leave()
+
+    async def _log_in(self, user: str, password: str, token: str | None) -> None:
+        account = self.account
+
         def work() -> Client:
             return opened(account, timeout=self.timeout, seen=self._opened, made=self._made)
 
@@ -120,17 +131,21 @@ class Link:
         """
         if self.account.token is None:
             return None
-        self._asking = asyncio.ensure_future(self.account.access_token())
+        return await self._unless_killed(self.account.access_token())
+
+    async def _unless_killed(self, waiting: Coroutine[Any, Any, T]) -> T:
+        """For what is waited for before there is a socket to shut down."""
+        self._waiting = task = asyncio.ensure_future(waiting)
         if self._stopped:
-            self._asking.cancel()
+            task.cancel()
         try:
-            await asyncio.wait([self._asking])
-            if self._asking.cancelled():
+            await asyncio.wait([task])
+            if task.cancelled():
                 raise translate.Lost(f"IMAP {self.where}: the connection is closed")
-            return self._asking.result()
+            return task.result()
         finally:
-            self._asking.cancel()
-            self._asking = None
+            task.cancel()
+            self._waiting = None
 
     def _made(self, wire: Wire) -> None:
         self._wire = wire
@@ -160,8 +175,8 @@ class Link:
     def kill(self) -> None:
         """End it now, from any place in the loop. A call that is under way raises Unreachable."""
         self._stopped = True
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._waiting is not None:
+            self._waiting.cancel()
         self._shut()
 
     def _shut(self) -> None:

@@ -57,7 +57,7 @@ _NO_TEXT = {"22021", "22P05"}
 _UNSTORABLE = "text with a NUL, or with half a character (a lone surrogate), which no database stores"
 _RETRY_STATES = {"40001", "40P01", "55P03"}
 _OF_THE_FILE = ("readonly", "disk", "not a database")
-"""What SQLite's messages say when the file is to blame: it may not be written, it is full, damaged or something else."""
+"""What SQLite says when the file is to blame: it may not be written, it is full, damaged, or something else."""
 _CLOCK = "agentmail_clock"
 _USED = "agentmail_used"
 

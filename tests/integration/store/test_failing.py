@@ -1,4 +1,4 @@
-"""A database that is full, busy, or no database: one clear error of ours, nothing half done, and it goes on afterwards."""
+"""A database that is full, busy, or none: one clear error of ours, nothing half done, and it goes on afterwards."""
 
 from __future__ import annotations
 

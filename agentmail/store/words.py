@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from ..message.models import Message
 
@@ -105,28 +108,56 @@ def index_text(message: Message) -> IndexText:
 
 _LAST_POSITION = 16_383
 """PostgreSQL keeps no higher one; phrases beyond it are found less exactly."""
+_SHORT = _LAST_POSITION
+"""Words of a text that takes the short way."""
 
 
+_PLACES = 250
+"""Of one word PostgreSQL keeps 256 positions."""
 _LARGEST = 1_000_000
 """Bytes of a tsvector; PostgreSQL refuses more than 2^20."""
 
 
 def tsvector(text: IndexText) -> str:
     """The literal of a tsvector: written here, because PostgreSQL's parser would cut the words again, its own way."""
+    weighted = (
+        ("A", text.subject), ("B", text.sender), ("C", text.recipients), ("", text.body), ("A", text.marks),
+    )  # fmt: skip
+    parts = [(weight, part.split()) for weight, part in weighted]
+    count = sum(len(words) + 3 for _, words in parts)
+    if count > _SHORT or 10 * count + 4 * sum(len(part) for _, part in weighted) > _LARGEST:
+        return _long_tsvector(parts)
+    places: dict[str, list[str]] = defaultdict(list)
+    start = 1
+    for weight, words in parts:
+        numbers = _numbers()[start : start + len(words)]
+        for word, number in zip(words, [n + weight for n in numbers] if weight else numbers, strict=True):
+            places[word].append(number)
+        start += max(len(words), 1) + 2  # no phrase reaches from one part into the next
+    return " ".join([f"{word}:{','.join(at[:_PLACES])}" for word, at in places.items()])
+
+
+@cache
+def _numbers() -> list[str]:
+    """Every position in digits: writing them out was half of the work."""
+    return list(map(str, range(_LAST_POSITION + 1)))
+
+
+def _long_tsvector(parts: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """The same, within PostgreSQL's limits: what does not fit has no place, and then no word."""
     places: dict[str, list[str]] = {}
     room = _LARGEST
     start = 1
-    for weight, part in (("A", text.subject), ("B", text.sender), ("C", text.recipients), ("", text.body),
-                         ("A", text.marks)):  # fmt: skip
+    for weight, words in parts:
         position = start
-        for position, word in enumerate(part.split(), start):
+        for position, word in enumerate(words, start):
             at = places.get(word)
             if at is None:
                 if (room := room - len(word.encode()) - 8) < 0:
                     continue
                 at = places[word] = []
-            if len(at) < 250 and position <= _LAST_POSITION:  # of one word 256 positions are kept
+            if len(at) < _PLACES and position <= _LAST_POSITION:
                 room -= 2
                 at.append(f"{position}{weight}")
-        start = position + 3  # no phrase reaches from one part into the next
+        start = position + 3
     return " ".join(f"{word}:{','.join(at)}" if at else word for word, at in places.items())

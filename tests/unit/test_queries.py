@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pytest import MonkeyPatch
 
 from agentmail.errors import BadInput
 from agentmail.message.models import Message
@@ -68,6 +69,18 @@ def test_a_tsvector_is_words_and_positions_and_nothing_else(texts: list[str]) ->
         word, _, positions = entry.partition(":")
         assert word.removeprefix("\ue000").isalnum()
         assert all(p.rstrip("ABC").isdigit() for p in positions.split(",") if p)
+
+
+@given(st.lists(hostile, min_size=1, max_size=4), st.integers(0, 300))
+def test_a_short_text_becomes_the_tsvector_that_a_long_one_would(texts: list[str], repeated: int) -> None:
+    """What no limit of PostgreSQL touches takes a way of its own."""
+    subject, sender, recipients, body = (normalised(" ".join(texts[n:])) for n in range(4))
+    words = IndexText(subject, sender, recipients, f"{body}{' again' * repeated}", marks="\ue000e")
+    with MonkeyPatch.context() as patched:
+        short = tsvector(words)
+        patched.setattr("agentmail.store.words._LARGEST", 100_000)
+        patched.setattr("agentmail.store.words._SHORT", 0)
+        assert tsvector(words) == short
 
 
 def test_a_huge_text_fits_into_a_tsvector() -> None:

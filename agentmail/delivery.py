@@ -23,7 +23,7 @@ from .errors import (
     Unreachable,
 )
 from .message.models import Envelope
-from .recovery import Recovery
+from .recovery import BOOT, Recovery
 from .sent import Sent, shown
 from .smtp import BeforeBody, Outcome, assigned_id
 from .store import attempts, submissions, tallies
@@ -105,10 +105,12 @@ class Delivery(Recovery):
             Unreachable, CertificateRejected, AuthenticationFailed: it stays queued.
         """
         await self.store.open()
+        await self._notice_power_cut()
         wanted = number(id, "o")
         started = self._monotonic()
         held, stopped = await self._claim(limit=1, id_=wanted)
         if not held:
+            await self.store.db.durable()  # its row may have been written a moment ago
             async with self.store.reading() as tx:
                 row = await submissions.one(tx, id)
             if row.state == "queued" and stopped:
@@ -118,6 +120,7 @@ class Delivery(Recovery):
             return shown(row)
         hold = _Hold(held[0], started + self._lease)
         await self._work([hold])
+        await self.store.db.durable()
         async with self.store.reading() as tx:
             row = await submissions.one(tx, id)
         if hold.error is not None:
@@ -136,6 +139,7 @@ class Delivery(Recovery):
         Server errors stay in the rows; none is raised.
         """
         await self.store.open()
+        await self._notice_power_cut()
         await self._recover()
         await self._look()
         await self._take_bounces()
@@ -150,6 +154,8 @@ class Delivery(Recovery):
             done += [h.row.id for h in holds]
             if any(h.error is not None for h in holds):
                 break  # no server: the rest would only fail the same way
+        if done:
+            await self.store.db.durable()
         async with self.store.reading() as tx:
             finished = await submissions.read(tx, done)
             without = (
@@ -234,9 +240,16 @@ class Delivery(Recovery):
         try:
             async with asyncio.TaskGroup() as tasks:
                 renewal = tasks.create_task(self._renew(holds))
+                claimed = tasks.create_task(self.store.db.durable())  # while the servers are connected to
+
+                async def durable() -> None:
+                    await asyncio.shield(claimed)
+                    if BOOT is None:  # then a lost marker would not be noticed (see `recovery`)
+                        await self.store.db.durable()
+
                 async with asyncio.TaskGroup() as tries:
                     for hold in holds:
-                        tries.create_task(self._attempt(hold, bodies[hold.row.id]))
+                        tries.create_task(self._attempt(hold, bodies[hold.row.id], durable))
                 renewal.cancel()
         except BaseExceptionGroup as group:
             raise _first(group) from group
@@ -260,7 +273,7 @@ class Delivery(Recovery):
             for hold in holds:
                 hold.until = started + self._lease if hold.row.id in held else float("-inf")
 
-    async def _attempt(self, hold: _Hold, raw: bytes) -> None:
+    async def _attempt(self, hold: _Hold, raw: bytes, durable: Callable[[], Awaitable[None]]) -> None:
         row = hold.row
         marked = False
 
@@ -268,6 +281,7 @@ class Delivery(Recovery):
             nonlocal marked
             started = self._monotonic()
             marked = bool(await self._writes(_Item(row)))
+            await durable()
             hold.until = started + self._lease if marked else float("-inf")
             return (lambda: self._monotonic() < hold.until - self._margin) if marked else None
 

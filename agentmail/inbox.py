@@ -410,10 +410,10 @@ class Inbox(Deciding, OnServer, Teamwork):
             if queued.thread is not None:  # what comes back is for the agent that wrote
                 await belonging.belongs_to(tx, int(queued.thread[1:]), account=self.account.key, agent=self.agent)
 
-        queued = await self._outbox.queue(
+        sent = await self._outbox.submit(
             outgoing, then=ours, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
         )
-        return self._bound(await self._outbox.deliver(queued.id))
+        return self._bound(sent)
 
     async def answer(self, claim: Claim, original: Message, text: str | None, **options: Any) -> Sent:
         """What `turn.reply` does: the claim, the reading and the row are checked and written in one transaction."""

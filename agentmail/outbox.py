@@ -44,6 +44,7 @@ from .sent import Recipient, Sent, State, shown
 from .settings import Account
 from .smtp import check_envelope
 from .store import Arrival, ThreadStore, submissions, tallies
+from .store.arrivals import Prepared
 from .store.changes import announce
 from .store.database import Tx, database_now
 from .store.events import append_events
@@ -57,11 +58,20 @@ __all__ = ["Evidence", "Outbox", "Recipient", "Sent", "State"]
 EXPIRES = timedelta(hours=48)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """A message with everything worked out that needs no database, so that no transaction waits for it."""
+
+    outgoing: Outgoing
+    message: Message
+    filing: Prepared
+
+
 @dataclass(slots=True)
 class _Given:
     """A message to be written into the outbox, as `queue` was asked."""
 
-    outgoing: Outgoing
+    ready: _Ready
     how: Mapping[str, Any]
     then: Callable[[Tx, Sent], Awaitable[None]] | None
     tried: bool = False
@@ -72,7 +82,7 @@ class _Given:
 class _Admitted:
     """What the policy let pass, or holds: ready to be written."""
 
-    arrival: Arrival
+    ready: _Ready
     row: Mapping[str, Any]
     recipients: Sequence[str]
     rules: Sequence[str]
@@ -111,7 +121,7 @@ class Outbox(Delivery):
 
     async def submit(self, outgoing: Outgoing, **how: Any) -> Sent:
         """`queue`, then `deliver`."""
-        return await self.deliver((await self.queue(outgoing, **how)).id)
+        return await self.deliver((await self._queue(outgoing, **how)).id)
 
     async def enqueue(
         self, tx: Tx, outgoing: Outgoing, *, kind: Kind = "new", answers: Message | None = None,
@@ -133,9 +143,10 @@ class Outbox(Delivery):
             AlreadyAnswered: `answers` has an answer, and `again` is False.
             Refused: the policy says never.
         """
+        ready = self._worked_out(outgoing, kind, answers)
         admitted = await self._admit(
-            tx, outgoing, kind=kind, answers=answers, key=key, send_at=send_at, origin=origin, agent=agent, again=again,
-            at_most_once=at_most_once, attachments_elsewhere=attachments_elsewhere,
+            tx, ready, await database_now(tx), kind=kind, answers=answers, key=key, send_at=send_at, origin=origin,
+            agent=agent, again=again, at_most_once=at_most_once, attachments_elsewhere=attachments_elsewhere,
             attachments_unknown=attachments_unknown, read_elsewhere=read_elsewhere, approved_by=approved_by,
         )  # fmt: skip
         return admitted if isinstance(admitted, Sent) else (await self._write_rows(tx, [admitted]))[0]
@@ -148,8 +159,16 @@ class Outbox(Delivery):
         Args:
             then: What belongs to it, in the same transaction.
         """
+        queued = await self._queue(outgoing, then=then, **how)
+        await self.store.db.durable()
+        return queued
+
+    async def _queue(
+        self, outgoing: Outgoing, *, then: Callable[[Tx, Sent], Awaitable[None]] | None = None, **how: Any
+    ) -> Sent:
         await self.store.open()
-        queued = await self._rows(_Given(outgoing, how, then))
+        ready = self._worked_out(outgoing, how.get("kind", "new"), how.get("answers"))
+        queued = await self._rows(_Given(ready, how, then))
         if isinstance(queued, Exception):
             raise queued
         return queued
@@ -172,6 +191,7 @@ class Outbox(Delivery):
     async def _enqueue_in(self, tx: Tx, given: Sequence[_Given]) -> list[Sent | Exception]:
         done: dict[int, Sent | Exception] = {}
         ready: dict[int, _Admitted] = {}
+        now = await database_now(tx)
 
         async def write() -> None:
             done.update(zip(ready, await self._write_rows(tx, list(ready.values())), strict=True))
@@ -179,7 +199,7 @@ class Outbox(Delivery):
 
         for i, one in enumerate(given):
             if one.tried:
-                first = await submissions.with_message_id(tx, self.account.key, one.outgoing.message_id)
+                first = await submissions.with_message_id(tx, self.account.key, one.ready.outgoing.message_id)
                 if first is not None:
                     done[i] = shown(first)
                     continue
@@ -188,7 +208,7 @@ class Outbox(Delivery):
             if ready and not plain:
                 await write()
             try:
-                admitted = await self._admit(tx, one.outgoing, **one.how)
+                admitted = await self._admit(tx, one.ready, now, **one.how)
             except AgentMailError as exc:
                 if isinstance(exc, StoreError):
                     raise
@@ -210,21 +230,35 @@ class Outbox(Delivery):
     def _checked(self, how: Mapping[str, Any]) -> bool:
         return how.get("origin", "program") == "tool" or self.policy.programs == "checked"
 
+    def _worked_out(self, outgoing: Outgoing, kind: Kind, answers: Message | None) -> _Ready:
+        """Read the message as its recipients will, and prepare its filing."""
+        check_envelope(outgoing.envelope)
+        message = parse(outgoing.raw)
+        in_headers = {a.key for a in message.recipients}
+        answered = answers.id if answers is not None and kind == "reply" else None
+        arrival = Arrival(
+            message, outgoing.raw, outgoing=True, answers=answered,
+            also_to=tuple(a for a in outgoing.envelope.rcpt_to if address_key(a) not in in_headers),
+        )  # fmt: skip
+        try:
+            (filing,) = self.store.prepare([arrival], account=self.account.key)
+        except ValueError as exc:
+            raise BadInput(f"the message holds what no store keeps: {exc}") from exc
+        return _Ready(outgoing, message, filing)
+
     async def _admit(
-        self, tx: Tx, outgoing: Outgoing, *, kind: Kind = "new", answers: Message | None = None,
+        self, tx: Tx, ready: _Ready, now: float, *, kind: Kind = "new", answers: Message | None = None,
         key: str | None = None, send_at: datetime | None = None, origin: Origin = "program", agent: str = "",
         again: bool = True, at_most_once: bool | None = None, attachments_elsewhere: Sequence[str] = (),
         attachments_unknown: Sequence[str] = (), read_elsewhere: Sequence[str] = (), approved_by: str = "",
     ) -> Sent | _Admitted:  # fmt: skip
         """Everything that is decided before a row is written; the first submission when the key was used."""
-        check_envelope(outgoing.envelope)
         if send_at is not None and send_at.tzinfo is None:
             raise BadInput("send_at needs a time zone")
-        now, account = await database_now(tx), self.account.key
+        outgoing, message, account = ready.outgoing, ready.message, self.account.key
         answered = int(str(answers.id)[1:]) if answers is not None and answers.id else None
         names = ([f"key {account} {key}"] if key else []) + ([f"answers {account} {answered}"] if answered else [])
         await submissions.hold(tx, *names)
-        message = parse(outgoing.raw)
         if key and (first := await submissions.with_key(tx, account, key)) is not None:
             await self._same_content(tx, first, outgoing, message)
             return shown(first)
@@ -243,11 +277,6 @@ class Outbox(Delivery):
         decision = decide(self.policy, situation)
         if decision.action == "deny":
             raise Refused(f"nothing was sent: {decision}")
-        in_headers = {a.key for a in message.recipients}
-        arrival = Arrival(
-            message, outgoing.raw, outgoing=True, answers=f"m{answered}" if answered and kind == "reply" else None,
-            also_to=tuple(a for a in outgoing.envelope.rcpt_to if address_key(a) not in in_headers),
-        )  # fmt: skip
         recipients = [*outgoing.envelope.rcpt_to]
         if self._self_copy and self.account.key not in set(map(address_key, recipients)):
             recipients.append(self.account.address)
@@ -255,7 +284,7 @@ class Outbox(Delivery):
         due = max(now, send_at.timestamp()) if send_at is not None else now
         state = "held" if decision.action == "hold" else "queued"
         return _Admitted(
-            arrival,
+            ready,
             {
                 "account": account, "state": state, "kind": kind, "origin": origin, "agent": agent, "key": key,
                 "message_id": outgoing.message_id, "answers": answered,
@@ -272,9 +301,9 @@ class Outbox(Delivery):
 
     async def _write_rows(self, tx: Tx, admitted: Sequence[_Admitted]) -> list[Sent]:
         """File the messages in their threads, and write their rows."""
-        filed = await self.store.file_batch(tx, [one.arrival for one in admitted], account=self.account.key)
+        filed = await self.store.file_batch(tx, [one.ready.filing for one in admitted], account=self.account.key)
         rows = await submissions.add(tx, [
-            ({**one.row, "message": int(f.id[1:])}, one.recipients, one.arrival.raw or b"", int(f.thread[1:]))
+            ({**one.row, "message": int(f.id[1:])}, one.recipients, one.ready.outgoing.raw, int(f.thread[1:]))
             for one, f in zip(admitted, filed, strict=True)
         ])  # fmt: skip
         await append_events(tx, [

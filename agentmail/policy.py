@@ -143,7 +143,7 @@ class Situation(BaseModel):
     """Other threads that this agent has read in this run."""
     same_again: int = 0
     """How many of the newest messages from the answered person, one after another, say the same."""
-    counts: Counts = Counts()
+    counts: Counts = Field(default_factory=Counts)
     approved: bool = False
     """A person approved this very content: only what protects other people's mailboxes still counts."""
 

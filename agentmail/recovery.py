@@ -3,6 +3,9 @@
 A row whose worker vanished before the marker was not sent. One with the marker is `unknown`: it is looked for, several
 times over two minutes, because copies arrive late. Found is proof. Not found is none, but after the last look the mail
 goes again under the same Message-ID, unless it was asked for at most once.
+
+A power cut takes the last commits of SQLite with it, a marker among them. So a claim is on the disk before a body goes,
+and what is found in `sending` after the machine started anew counts as marked, whether its marker is there or not.
 """
 
 from __future__ import annotations
@@ -13,11 +16,15 @@ from typing import Protocol
 
 from .errors import ServerError
 from .store import submissions, tallies
+from .store.boot import boot
 from .store.database import Tx, database_now
 from .store.submissions import Submission
 from .supervision import Supervision, note
 
 log = logging.getLogger(__name__)
+
+BOOT = boot()
+"""Since when this machine runs; None where it does not tell."""
 
 LOOKS = (0.0, 30.0, 30.0, 60.0)
 """Seconds before each look for a message whose fate is unknown: the Sent copy may lag behind by two minutes."""
@@ -41,6 +48,15 @@ class Recovery(Supervision):
     evidence: Evidence | None
     _lease: float
     _looks: Sequence[float]
+    _noticed = False
+
+    async def _notice_power_cut(self) -> None:
+        """Before the first claim: what an earlier run of the machine was sending may have been sent."""
+        if self._noticed or BOOT is None or not self.store.db.sqlite:
+            return
+        boot = BOOT
+        await self.store.db.run(lambda tx: submissions.distrust(tx, boot))
+        self._noticed = True
 
     async def _take_bounces(self) -> None:
         """Bounces that arrived since the last look."""

@@ -236,7 +236,9 @@ class Supervision:
 
     async def _run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
         await self.store.open()
-        return await self.store.db.run(work)
+        answer = await self.store.db.run(work)
+        await self.store.db.durable()  # what somebody decided must not come back after a power cut
+        return answer
 
     async def _decided(
         self, tx: Tx, row: Submission, decision: str, by: str, now: float, reason: str = "", **values: Any

@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, Table, text
 
 from . import direct
 from .database import Tx
+from .direct import Statement
 
 
 class Insert:
@@ -46,3 +47,22 @@ class Insert:
     async def dicts(self, tx: Tx, rows: Sequence[dict[str, Any]]) -> None:
         """The same for rows by the names of their columns."""
         await self.rows(tx, [tuple(map(row.__getitem__, self.columns)) for row in rows])
+
+
+async def next_ids(tx: Tx, table: str, count: int) -> list[int]:
+    """Numbers for new rows, known before they are written. A number is never used again, even after a delete."""
+    if not count:
+        return []
+    if tx.dialect.name != "sqlite":
+        return [n for (n,) in (await _NUMBERS.run(tx, name=table, count=count)).rows]
+    last = (await _NUMBERS.run(tx, name=table)).value
+    return list(range(last + 1, last + 1 + count))
+
+
+_NUMBERS = Statement(
+    lambda postgres: text(
+        "SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)" if postgres
+        # Under BEGIN IMMEDIATE nobody else counts; the insert that follows moves sqlite_sequence on.
+        else "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = :name), 0)"
+    )
+)  # fmt: skip

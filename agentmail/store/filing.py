@@ -11,13 +11,13 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Update, bindparam, case, delete, func, or_, select, text, update
+from sqlalchemy import Update, bindparam, case, delete, func, or_, select, update
 
 from ..threads.fallback import SHORTEST_KEY
 from ..threads.models import Filed, Match, Rejected, Why
 from ..threads.placement import Hold, Link, claimed_parent, named_in, unknown
 from . import holders
-from .bulk import Insert
+from .bulk import Insert, next_ids
 from .direct import Statement
 from .events import append_events
 from .gathering import Gathering
@@ -68,13 +68,6 @@ def _bumped(postgres: bool) -> Update:
 
 _GROWN, _BUMPED = Statement(_grown), Statement(_bumped)
 _LOCATIONS = Insert(LOCATION, after="ON CONFLICT DO NOTHING")
-_NUMBERS = Statement(
-    lambda postgres: text(
-        "SELECT nextval(pg_get_serial_sequence(:name, 'id')) FROM generate_series(1, :count)" if postgres
-        # Under BEGIN IMMEDIATE nobody else counts; the insert that follows moves sqlite_sequence on.
-        else "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = :name), 0)"
-    )
-)  # fmt: skip
 
 
 class Filing(Gathering):
@@ -212,8 +205,8 @@ class Filing(Gathering):
         """Write everything that changed; arrival -> (message, thread)."""
         root_of = {i: self.board.root(-1 - n) for n, i in enumerate(fresh)}
         new_roots = sorted({r for r in root_of.values() if r < 0}, reverse=True)
-        thread_ids = dict(zip(new_roots, await self._next_ids("thread", len(new_roots)), strict=True))
-        message_ids = await self._next_ids("message", len(fresh))
+        thread_ids = dict(zip(new_roots, await next_ids(self.tx, "thread", len(new_roots)), strict=True))
+        message_ids = await next_ids(self.tx, "message", len(fresh))
         cluster = {i: thread_ids.get(root, root) for i, root in root_of.items()}
         name = dict(zip(fresh, message_ids, strict=True))
 
@@ -251,15 +244,6 @@ class Filing(Gathering):
             if role != "own"
             for hold in self.board.holders[key]
         )
-
-    async def _next_ids(self, table: str, count: int) -> list[int]:
-        """Numbers for new rows, known before they are written. A number is never used again, even after a delete."""
-        if not count:
-            return []
-        if self.postgres:
-            return [n for (n,) in (await _NUMBERS.run(self.tx, name=table, count=count)).rows]
-        last = (await _NUMBERS.run(self.tx, name=table)).value
-        return list(range(last + 1, last + 1 + count))
 
     async def _insert_threads(self, by_cluster: dict[int, list[dict[str, Any]]], new: set[int]) -> None:
         rows = []

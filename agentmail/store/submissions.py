@@ -6,21 +6,22 @@ Every function takes the caller's transaction.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import and_, case, func, insert, select, text, union, update
+from sqlalchemy import and_, case, delete, func, insert, select, text, union, update
 
 from ..errors import NotFound
 from ..message.domains import address_key
 from ..threads.placement import key_of
-from .bulk import Insert
+from .bulk import Insert, next_ids
 from .database import Tx
 from .reading import number
 from .tables.outbox import BODY, RECIPIENT, SUBMISSION
-from .tables.threads import ALIAS, LOCATION, MESSAGE
+from .tables.threads import ALIAS, INFO, LOCATION, MESSAGE
 
 S, R = SUBMISSION.c, RECIPIENT.c
 
@@ -90,8 +91,12 @@ async def hold(tx: Tx, *names: str) -> None:
 
 async def add(tx: Tx, rows: Sequence[tuple[Mapping[str, Any], Sequence[str], bytes, int]]) -> list[Submission]:
     """Write new rows, each with its recipients, its bytes and the thread it stands in."""
-    tagged = [{**row, "return_tag": return_tag(str(row["mail_from"]))} for row, *_ in rows]
-    ids = [int(i) for i in (await tx.execute(_ADD, tagged)).scalars()]
+    ids = await next_ids(tx, "submission", len(rows))
+    await _ADD.dicts(tx, [
+        {"marker_at": None, "code": None, "sent_at": None, **row, "id": id_,
+         "return_tag": return_tag(str(row["mail_from"])), "reasons": json.dumps(row["reasons"])}
+        for id_, (row, *_) in zip(ids, rows, strict=True)
+    ])  # fmt: skip
     people = [
         (id_, i, a, "pending", None, "") for id_, (_, to, *_) in zip(ids, rows, strict=True) for i, a in enumerate(to)
     ]
@@ -210,6 +215,16 @@ async def take_abandoned(tx: Tx, account: str, *, now: float) -> tuple[list[int]
         .returning(S.id)
     )  # fmt: skip
     return queued, [int(i) for i in lost.scalars()]
+
+
+async def distrust(tx: Tx, boot: str) -> None:
+    """Once after the machine started anew: what was being sent may have been, for a power cut takes markers back."""
+    known = (await tx.execute(select(INFO.c.value).where(INFO.c.name == "boot"))).scalar_one_or_none()
+    if known == boot:
+        return
+    await tx.execute(update(SUBMISSION).where(S.state == "sending", S.marker_at.is_(None)).values(marker_at=S.next_at))
+    await tx.execute(delete(INFO).where(INFO.c.name == "boot"))
+    await tx.execute(insert(INFO).values(name="boot", value=boot))
 
 
 async def take_unknown(
@@ -333,6 +348,6 @@ _AGE = S.created_at + 0.0
 """For what is looked up by a name: SQLite would rather walk the index of times, over two weeks of mail."""
 _RECIPIENTS = select(R.submission, R.address, R.state, R.code, R.text).order_by(R.submission, R.position)
 # Built once: building an expression costs more than running it.
-_ADD = insert(SUBMISSION).returning(S.id, sort_by_parameter_order=True)
+_ADD = Insert(SUBMISSION)
 _ADD_RECIPIENTS = Insert(RECIPIENT, [R.submission, R.position, R.address, R.state, R.code, R.text])
 _ADD_BODIES = Insert(BODY, [BODY.c.submission, BODY.c.data])

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from agentmail.delivery import _Item
 from agentmail.errors import Unreachable
 from agentmail.outbox import Outbox
 from agentmail.settings import Account
@@ -119,10 +120,11 @@ def die_at(job: Job) -> None:
         together = Together.__call__
 
         async def marking(self: Any, item: Any) -> bool:
-            if item.result is None and job.point == "recipients":
+            marker = isinstance(item, _Item) and item.result is None
+            if marker and job.point == "recipients":
                 die()
             answer = await together(self, item)
-            if item.result is None and job.point == "marked":
+            if marker and job.point == "marked":
                 die()
             return answer
 

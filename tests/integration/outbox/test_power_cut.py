@@ -1,0 +1,140 @@
+"""A power cut takes back what SQLite committed and nobody wrote out. What was lost must not make a mail go twice.
+
+The disk is what the files were when they were last written out; the machine that starts anew has another boot id.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from sqlalchemy import make_url
+
+from agentmail import recovery
+from agentmail.outbox import Outbox
+from agentmail.store import ThreadStore, database
+
+from .conftest import Bench
+
+
+class Disk:
+    """What of a store would be left."""
+
+    def __init__(self, bench: Bench, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.path = Path(str(make_url(bench.store.db.url).database))
+        self.left = directory / "left.db"
+
+        def keep(path: str) -> None:
+            write_out(path)
+            if path == f"{self.path}-wal":
+                self.keep()
+
+        write_out = database._write_out
+        monkeypatch.setattr(database, "_write_out", keep)
+        self.keep()
+
+    def keep(self) -> None:
+        for end in ("", "-wal"):
+            if os.path.exists(f"{self.path}{end}"):
+                shutil.copy(f"{self.path}{end}", f"{self.left}{end}")
+
+    def store(self, bench: Bench, monkeypatch: pytest.MonkeyPatch, *, boot: str | None = "another") -> ThreadStore:
+        """The store as the machine finds it."""
+        monkeypatch.setattr(recovery, "BOOT", boot)
+        return ThreadStore(f"sqlite:///{self.left}", clock=bench.clock)
+
+
+@pytest.fixture
+def disk(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
+    (tmp_path / "disk").mkdir()
+    return Disk(bench, tmp_path / "disk", monkeypatch)
+
+
+def box_on(bench: Bench, store: ThreadStore) -> Outbox:
+    again = Bench(store, bench.server, bench.clock)
+    again.box.evidence = bench.shelf
+    bench.outboxes.append(again.box)
+    return again.box
+
+
+only_sqlite = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+
+
+@only_sqlite
+@pytest.mark.parametrize("found", [True, False])
+async def test_cut_off_after_the_dot(bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch, found: bool) -> None:
+    """The marker is lost, the claim is not: the mail is looked for, and goes again only after the whole search."""
+    mail = bench.mail()
+    keep = disk.keep
+    monkeypatch.setattr(disk, "keep", lambda: keep() if not bench.server.taken else None)
+    await bench.box.submit(mail, at_most_once=not found)
+    assert 1 == len(bench.server.taken)
+    if found:
+        bench.shelf.sent.add(mail.message_id)
+    else:
+        bench.shelf.sent.clear()
+
+    async with disk.store(bench, monkeypatch) as store:
+        (row,) = await (box := box_on(bench, store)).list()
+        assert "sending" == row.state, "the claim was not on the disk when the body went"
+        await bench.clock.advance(181)
+        for _ in range(6):
+            await box.deliver_due()
+            await bench.clock.advance(61)
+        (row,) = await box.list()
+        assert ("sent" if found else "unknown") == row.state
+    assert 1 == len(bench.server.taken)
+
+
+@only_sqlite
+async def test_the_same_boot_is_believed(bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a crash of the process alone a missing marker is proof: the mail goes again, and nobody looks for it."""
+    await bench.box.deliver_due()
+    disk.keep()
+    mail = bench.mail()
+    queued = await bench.box.queue(mail, at_most_once=True)
+    held, _ = await bench.box._claim(limit=1)
+    assert [queued.id] == [f"o{row.id}" for row in held]
+    disk.keep()
+    async with disk.store(bench, monkeypatch, boot=recovery.BOOT) as store:
+        box = box_on(bench, store)
+        await bench.clock.advance(181)
+        await box.deliver_due()
+        assert "sent" == (await box.list())[0].state
+    assert 0 == bench.shelf.asked
+
+
+@only_sqlite
+@pytest.mark.parametrize("what", ["queued", "canceled", "sent"])
+async def test_what_a_call_promised_is_on_the_disk(
+    bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    mail = bench.mail()
+    if what == "sent":
+        await bench.box.submit(mail)
+    else:
+        queued = await bench.box.queue(mail)
+        if what == "canceled":
+            await bench.box.cancel(queued.id, by="Bo")
+    async with disk.store(bench, monkeypatch) as store:
+        assert [what] == [row.state for row in await box_on(bench, store).list()]
+
+
+@only_sqlite
+async def test_without_a_boot_id_each_marker_is_written_out(
+    bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "BOOT", None)
+    monkeypatch.setattr("agentmail.delivery.BOOT", None)
+    keep = disk.keep
+    monkeypatch.setattr(disk, "keep", lambda: keep() if not bench.server.taken else None)
+    await bench.box.submit(bench.mail(), at_most_once=True)
+    bench.shelf.sent.clear()
+    async with disk.store(bench, monkeypatch, boot=None) as store:
+        box = box_on(bench, store)
+        await bench.clock.advance(181)
+        await box.deliver_due()
+        assert "unknown" == (await box.list())[0].state
+    assert 1 == len(bench.server.taken)

@@ -19,6 +19,7 @@ from .errors import StoreError
 from .store.changes import Changes
 from .store.database import Database
 from .turns import Sleep, Turn
+from .unbroken import unbroken
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class Shift:
         self._hands = self._free = hands
         self._ahead: deque[Turn] = deque()
         """Claimed, and not begun."""
+        self._called: set[Turn] = set()
+        """Given to a task that has not begun either: when it is cancelled before, it never does."""
         self._taken_at = 0.0
         self._took = AHEAD * MOST_AHEAD
         """How many seconds a turn takes, of late."""
@@ -61,28 +64,32 @@ class Shift:
     async def work_off(self) -> None:
         """Until nothing is due and nothing runs, or a signal came."""
         with _signals(self._stop):
-            async with asyncio.TaskGroup() as group:
-                try:
+            try:
+                async with asyncio.TaskGroup() as group:
                     while not self._stopped:
                         got = await self._claim(group)
                         if self._free == self._hands and not self._ending:
                             return
                         if not got or not self._free:  # what runs may leave more to do
                             await self._stirred()
-                finally:
-                    await self._put_back()
+                    await self._put_back()  # before those that run are waited for
+            finally:
+                await unbroken(self._put_all_back())
 
     async def work_on(self, db: Database) -> None:
         """Until a signal comes, through times in which the store cannot be reached."""
         with _signals(self._stop):
-            async with asyncio.TaskGroup() as group:
-                while not self._stopped:
-                    try:
-                        await self._while_connected(group, db)
-                        await self._put_back()
-                    except StoreError as exc:
-                        logger.warning("no turns while the store is away: %s", exc)
-                        await self._sleep(STORE_PAUSE)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    while not self._stopped:
+                        try:
+                            await self._while_connected(group, db)
+                            await self._put_back()
+                        except StoreError as exc:
+                            logger.warning("no turns while the store is away: %s", exc)
+                            await self._sleep(STORE_PAUSE)
+            finally:
+                await unbroken(self._put_all_back())
 
     async def _while_connected(self, group: asyncio.TaskGroup, db: Database) -> None:
         async with Changes(db) as changes:
@@ -112,7 +119,9 @@ class Shift:
             self._taken_at = self._now()
         while self._free and self._ahead:
             self._free -= 1
-            group.create_task(self._one(self._ahead.popleft()))
+            turn = self._ahead.popleft()
+            self._called.add(turn)
+            group.create_task(self._one(turn))
         return before - self._free
 
     def _how_many_ahead(self) -> int:
@@ -123,10 +132,16 @@ class Shift:
         while self._ahead:
             await self._ahead.popleft().put_back()
 
+    async def _put_all_back(self) -> None:
+        """The same when no task runs any more."""
+        self._ahead.extend(self._called)
+        await self._put_back()
+
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
 
     async def _one(self, turn: Turn) -> None:
+        self._called.discard(turn)
         began, busy = self._now(), True
         try:
             async with turn:

@@ -29,6 +29,7 @@ from .store.claims import Claim
 from .store.database import Tx, database_now
 from .store.together import Together
 from .turns import Sleep, Turn
+from .unbroken import unbroken
 from .waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -142,17 +143,19 @@ class Teamwork(Promises):
                 newest=await reading.newest_incoming(tx, number),
             )  # fmt: skip
 
+        async def take() -> Turn:
+            return (await self._read_turns([await self.store.db.run(work)], lease))[0]
+
         try:
-            claim = await self.store.db.run(work)
+            return await unbroken(take(), Turn.put_back)
         except HeldByOther as exc:
             if timeout is not None and timeout <= 0:
                 raise
-            claim = await self._claimed_after(exc, thread, work, timeout)
-        return (await self._read_turns([claim], lease))[0]
+            return await self._claimed_after(exc, thread, take, timeout)
 
     async def _claimed_after(
-        self, held: HeldByOther, thread: str, work: Callable[[Tx], Awaitable[Claim]], timeout: float | None
-    ) -> Claim:
+        self, held: HeldByOther, thread: str, take: Callable[[], Awaitable[Turn]], timeout: float | None
+    ) -> Turn:
         """When the holder finishes, or its lease ends. All who wait look together, and none who is too early writes."""
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
@@ -161,7 +164,7 @@ class Teamwork(Promises):
                 patience = await self._held(thread)
                 if patience <= 0:
                     try:
-                        return await self.store.db.run(work)
+                        return await unbroken(take(), Turn.put_back)
                     except HeldByOther as exc:  # another one was faster
                         held, patience = exc, CLAIM_LOOK
                 left = POLL if end is None else end - loop.time()
@@ -185,19 +188,20 @@ class Teamwork(Promises):
         looked = moment >= self._look_at_timers
         if looked:
             await self._wake_due()
-        found = await self._claim_due(agent, lease, limit)
+        found = await unbroken(self._claim_due(agent, lease, limit), _put_back)
         if not found and not looked:
             await self._wake_due()
-            found = await self._claim_due(agent, lease, limit)
-        return await self._read_turns(found, lease) if found else []
+            found = await unbroken(self._claim_due(agent, lease, limit), _put_back)
+        return found
 
-    async def _claim_due(self, agent: str, lease: timedelta, limit: int) -> list[Claim]:
-        return await self.store.db.run_alone(
+    async def _claim_due(self, agent: str, lease: timedelta, limit: int) -> list[Turn]:
+        found = await self.store.db.run_alone(
             lambda tx: claims.claim_due(
                 tx, account=self.account.key, agents=self._mine(agent), agent=agent, lease=lease.total_seconds(),
                 limit=limit,
             )
         )  # fmt: skip
+        return await self._read_turns(found, lease) if found else []
 
     async def _wake_due(self) -> None:
         """Reminders become attention; follow-ups go first, since they take their time and a claim would wait."""
@@ -357,6 +361,11 @@ class Teamwork(Promises):
             except* StoreError as group:
                 logger.warning("%s: %s", self.account.key, group.exceptions[0])
             await self._sleep(STORE_PAUSE)
+
+
+async def _put_back(turns: Sequence[Turn]) -> None:
+    for turn in turns:
+        await turn.put_back()
 
 
 class Claiming:

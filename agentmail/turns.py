@@ -31,6 +31,7 @@ from .store.claims import Claim
 from .store.database import Tx
 from .store.events import append_event
 from .threads.models import note_line
+from .unbroken import unbroken
 
 T = TypeVar("T")
 Sleep = Callable[[float], Awaitable[None]]
@@ -135,12 +136,22 @@ class Turn:
     ) -> None:
         assert self._group is not None and self._renewal is not None  # noqa: PT018
         self._renewal.cancel()
-        await self._group.__aexit__(None, None, None)
+        cut: asyncio.CancelledError | None = None
+        try:
+            await self._group.__aexit__(None, None, None)
+        except asyncio.CancelledError as cancellation:
+            cut = cancellation  # the renewal has ended all the same, and so does the turn
         if exc is None:
-            await self._finish()
+            try:
+                await self._finish()
+            except asyncio.CancelledError:
+                await unbroken(self._give_back("", at_once=True))  # if it is not finished
+                raise
         elif not isinstance(exc, StaleTurn):
             cancelled = isinstance(exc, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
-            await asyncio.shield(self._give_back(f"{type(exc).__name__}: {exc}"[:500], at_once=cancelled))
+            await unbroken(self._give_back(f"{type(exc).__name__}: {exc}"[:500], at_once=cancelled))
+        if cut is not None:
+            raise cut
 
     async def put_back(self) -> None:
         """Give it back at once, as it was found: for a turn that was not entered. A lost claim needs nothing."""

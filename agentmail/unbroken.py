@@ -1,0 +1,44 @@
+"""Work that a cancellation does not cut in two: it is seen to its end, undone if need be, and then the caller is
+cancelled. Else nobody would know what a cut transaction left behind, and a claim that nobody holds lasts a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 2.0
+"""Seconds that a cancelled caller waits for the end. A store that is away ends no program late."""
+
+
+async def unbroken(work: Awaitable[T], undo: Callable[[T], Awaitable[object]] | None = None) -> T:
+    """Await `work`; when the caller is cancelled meanwhile, wait for its end, undo what it did, and be cancelled then.
+
+    A second cancellation, and one that has to wait for longer than `PATIENCE`, cuts it all the same.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.cancelled():
+            await _end(task, undo)
+        raise
+
+
+async def _end(task: asyncio.Future[T], undo: Callable[[T], Awaitable[object]] | None) -> None:
+    async def rest() -> None:
+        done = await task
+        if undo is not None:
+            await undo(done)
+
+    ending = asyncio.ensure_future(rest())
+    try:
+        await asyncio.wait({ending}, timeout=PATIENCE)
+    finally:
+        ending.cancel()  # and with it the task that it waits for
+        await asyncio.wait({ending}, timeout=PATIENCE)
+        if ending.done() and not ending.cancelled():
+            ending.exception()  # the caller is cancelled, and hears of nothing else

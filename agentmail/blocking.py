@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from functools import wraps
@@ -44,6 +45,9 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._leave: asyncio.Event | None = None
+        self._gate = threading.Lock()
+        """Between a call that comes and the end: one that came through is seen by the end."""
+        self._calls: set[asyncio.Task[Any]] = set()
 
     def start(self, enter: Callable[[], AbstractAsyncContextManager[S]]) -> S:
         """Start the thread, enter there, and return what was entered; or raise what entering raised."""
@@ -59,7 +63,7 @@ class Portal:
                     entered.append(subject)
                     ready.set()
                     await self._leave.wait()
-                    self._loop = None
+                    await self._end_calls()
             except BaseException as exc:  # noqa: BLE001 - raised again in the thread that waits for it
                 failed.append(exc)
             finally:
@@ -94,25 +98,45 @@ class Portal:
             RuntimeError: the caller is inside an event loop, which this would block; or the inbox was left.
         """
         _refuse_inside_a_loop()
-        loop = self._loop
-        if loop is None:
-            raise RuntimeError("this inbox is not open: with Inbox.open_sync(...) as inbox")
         over = threading.Event()
 
         async def there() -> R:
+            task = asyncio.current_task()
+            assert task is not None
+            self._calls.add(task)
             try:
                 return await work()
             finally:
+                self._calls.discard(task)
                 over.set()
 
-        future = asyncio.run_coroutine_threadsafe(there(), loop)
+        with self._gate:
+            loop = self._loop
+            if loop is None:
+                raise RuntimeError("this inbox is not open: with Inbox.open_sync(...) as inbox")
+            future = asyncio.run_coroutine_threadsafe(there(), loop)
         try:
             return future.result()
-        except BaseException:
+        except BaseException as exc:
+            if isinstance(exc, CancelledError) and not self.is_open:
+                raise RuntimeError(
+                    "this inbox was left while it was asked; what was asked may have been done"
+                ) from None
             if not future.done():  # Ctrl-C in this thread, and not an error of the call
                 future.cancel()
                 over.wait(_PATIENCE)
             raise
+
+    async def _end_calls(self) -> None:
+        """What other threads still ask is cut, or it would run beside the closing."""
+        with self._gate:
+            self._loop = None
+        for _ in range(3):  # until those that came through have begun
+            await asyncio.sleep(0)
+        for task in self._calls:
+            task.cancel()
+        if self._calls:
+            await asyncio.wait(set(self._calls), timeout=_PATIENCE / 2)
 
     @property
     def is_open(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from weakref import WeakSet
 
 from .deciding import Deciding
 from .errors import BadInput, NotFound, StaleThread
@@ -93,6 +94,7 @@ class Inbox(Deciding, OnServer, Teamwork):
         self._group: asyncio.TaskGroup | None = None
         self._background: asyncio.Task[None] | None = None
         self._look_at_timers = 0.0
+        self._in_hand = WeakSet()
         self._owns_store = isinstance(store, str)
         # The system's clock is nobody's in particular: then leases go by the database's, which all workers share.
         own_clock = None if clock is system_clock else clock
@@ -160,6 +162,7 @@ class Inbox(Deciding, OnServer, Teamwork):
                 self._background.cancel()
             if group is not None:
                 await group.__aexit__(None, None, None)
+            await self._put_all_back()
         finally:
             await self.close()
 

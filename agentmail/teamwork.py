@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 from .errors import BadInput, HeldByOther, NoReply, StoreError
 from .home import Home
@@ -35,6 +37,8 @@ from .waits import Waits
 logger = logging.getLogger(__name__)
 
 LEASE = timedelta(minutes=5)
+GIVE_BACK = 2.0
+"""Seconds for what is still in hand when an inbox is left."""
 CLAIM_LOOK = 1.0
 """Seconds after which those who wait for a thread look anyway: on PostgreSQL the end of a turn is not announced."""
 
@@ -56,6 +60,8 @@ class Teamwork(Promises):
     _waits: Waits
     _held: Together[str, float]
     _look_at_timers: float
+    _in_hand: WeakSet[Turn]
+    """Turns that were given out, as far as somebody still has them."""
 
     # -- turns
 
@@ -216,11 +222,19 @@ class Teamwork(Promises):
     async def _read_turns(self, found: Sequence[Claim], lease: timedelta) -> list[Turn]:
         async with self.store.reading() as tx:
             threads = await reading.threads_of(tx, [claim.thread for claim in found])
-        return [
+        turns = [
             Turn(self, claim, thread, lease=lease, clock=self._clock, sleep=self._sleep)  # type: ignore[arg-type]
             for claim in found
             if (thread := threads.get(claim.thread)) is not None  # else it was deleted, and its claim with it
         ]
+        self._in_hand.update(turns)
+        return turns
+
+    async def _put_all_back(self) -> None:
+        """The inbox is left, and with it the turns that nobody has ended."""
+        with suppress(StoreError, TimeoutError):  # their leases end
+            async with asyncio.timeout(GIVE_BACK):
+                await _put_back([turn for turn in self._in_hand if not turn.ended])
 
     async def _route_new(self) -> None:
         """Decide who gets the threads that are nobody's. No transaction is open while a route of one's own thinks."""

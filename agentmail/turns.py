@@ -73,6 +73,8 @@ class Turn:
         self._group: asyncio.TaskGroup | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._lost = False
+        self.ended = False
+        """Its block was left; what it decided is written, or about to be."""
         self.thread = thread.bound_to(_UnderClaim(self))
         """The thread as it was when it was claimed. What it writes goes through the claim too."""
         self.data: dict[str, Any] = dict(thread.data)
@@ -135,6 +137,7 @@ class Turn:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._group is not None and self._renewal is not None  # noqa: PT018
+        self.ended = True
         self._renewal.cancel()
         cut: asyncio.CancelledError | None = None
         try:
@@ -142,19 +145,25 @@ class Turn:
         except asyncio.CancelledError as cancellation:
             cut = cancellation  # the renewal has ended all the same, and so does the turn
         if exc is None:
+            self.check()
             try:
                 await self._finish()
             except asyncio.CancelledError:
                 await unbroken(self._give_back("", at_once=True))  # if it is not finished
                 raise
-        elif not isinstance(exc, StaleTurn):
+        elif not self._lost and not isinstance(exc, StaleTurn):
             cancelled = isinstance(exc, (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit))
             await unbroken(self._give_back(f"{type(exc).__name__}: {exc}"[:500], at_once=cancelled))
         if cut is not None:
             raise cut
 
     async def put_back(self) -> None:
-        """Give it back at once, as it was found: for a turn that was not entered. A lost claim needs nothing."""
+        """Give it back at once, as it was found. What it still does is refused; a lost claim needs nothing."""
+        if self._lost:
+            return
+        self._lost = True
+        if self._renewal is not None:
+            self._renewal.cancel()
         await self._give_back("", at_once=True)
 
     async def _keep(self) -> None:

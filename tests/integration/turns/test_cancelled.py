@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from agentmail import Inbox, ThreadStore, Turn, teamwork
+from agentmail.errors import StaleTurn
 from agentmail.store import claims
 from agentmail.store.database import Tx
 from agentmail.unbroken import unbroken
@@ -112,6 +113,36 @@ async def cancel_it(inbox: Inbox, act: Act, when: Iterable[int]) -> None:
         assert not {t for t in ours if t.get_coro().__qualname__.startswith(("unbroken", "_end", "Turn"))}  # type: ignore[union-attr]
         if not task.cancelled() and steps > 20:
             break
+
+
+async def test_leaving_the_inbox_gives_back_what_is_in_hand(store_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what nobody entered; and who is still at it afterwards is told, without a connection of their own."""
+    on, off = asyncio.Event(), asyncio.Event()
+
+    async def at_work(inbox: Inbox) -> None:
+        async with inbox.claim("t1") as turn:
+            on.set()
+            await off.wait()
+            await turn.write_note("too late")
+
+    async with ThreadStore(store_url) as store:
+        await fill(store, THREADS)
+        inbox = Inbox(ACCOUNT, store=store_url, agent="crew", policy=OPEN)
+        async with inbox:
+            task = asyncio.create_task(at_work(inbox))
+            await on.wait()
+            not_entered = await anext(inbox.turns(wait=False))
+            assert not_entered.thread.id == "t2"
+            async with inbox.claim("t3"):
+                pass
+        assert inbox.store.db._engine is None
+        off.set()
+        with pytest.raises(StaleTurn):
+            await task
+        assert inbox.store.db._engine is None
+        async with store.reading() as tx:
+            rows = (await tx.execute(select(claims.work.c.thread, claims.work.c.state))).all()
+    assert {row.thread: row.state for row in rows} == {1: "ready", 2: "ready", 3: "idle"}
 
 
 async def test_what_is_cut_is_undone_and_the_caller_is_cancelled() -> None:

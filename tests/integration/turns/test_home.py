@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -195,6 +196,30 @@ async def test_run_with_handlers_that_block(mail: EmbeddedMail, tmp_path: Path) 
 
     await asyncio.to_thread(program)
     assert len(await mail.messages(ANA)) == 4
+
+
+async def test_threads_that_ask_while_it_is_left_are_told(mail: EmbeddedMail, tmp_path: Path) -> None:
+    def ask(inbox: SyncInbox, asked: threading.Event) -> str:
+        try:
+            while True:
+                inbox.threads(limit=1)
+                asked.set()
+        except RuntimeError as exc:
+            return str(exc)
+
+    def program() -> list[str]:
+        with ThreadPoolExecutor(6) as pool:
+            with Inbox.open_sync(mail.account(AGENT), store=f"sqlite:///{tmp_path / 's.db'}", agent="a") as inbox:
+                asked = [threading.Event() for _ in range(6)]
+                asking = [pool.submit(ask, inbox, event) for event in asked]
+                for event in asked:
+                    event.wait()
+            return [future.result() for future in asking]
+
+    said = await asyncio.to_thread(program)
+    assert len(said) == 6
+    assert all("not open" in s or "was left" in s for s in said)
+    assert [t.name for t in threading.enumerate() if "_connection_worker" in t.name] == []
 
 
 async def test_inside_a_running_loop_it_says_so(mail: EmbeddedMail, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The program that `bench.imap fetch` measures: it fetches and parses, and imports what that needs.
 
-    python -m bench.fetched HOST PORT USER [raw]
+    python -m bench.fetched HOST PORT USER [raw | files]
 
-With `raw` it fetches and throws away: what the parsing does not cost.
+With `raw` it fetches and throws away: what the parsing does not cost. With `files` it writes each message into `cur/`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def peak() -> float:
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
-async def fetch_and_parse(account: Account, *, parsed: bool) -> dict[str, float]:
+async def fetch_and_parse(account: Account, *, parsed: bool, files: bool) -> dict[str, float]:
     """As a first sync does it: each message is parsed while the next one comes."""
     began, cpu, number = time.perf_counter(), time.process_time(), 0
     connection = ImapConnection(account)
@@ -41,7 +41,12 @@ async def fetch_and_parse(account: Account, *, parsed: bool) -> dict[str, float]
         if one.body is not None:
             messages[one.uid] = parse(one.body, received_at=one.received_at)
 
-    async for found in incoming(connection, await connection.search_uids(1) or [], each if parsed else None):
+    def write(one: Fetched) -> None:
+        if one.body is not None:
+            Path("cur", str(one.uid)).write_bytes(one.body)
+
+    work = write if files else each if parsed else None
+    async for found in incoming(connection, await connection.search_uids(1) or [], work):
         number += len(found)
         assert not parsed or all(messages.pop(uid).text is not None for uid in found)
     took, used = time.perf_counter() - began, time.process_time() - cpu
@@ -68,7 +73,7 @@ def main() -> None:
     host, port, user, *how = sys.argv[1:]
     account = Account(address=user, password="secret", imap_host=host, imap_port=int(port), timeout=60.0,
                       imap_security="plain", smtp_host=host, smtp_port=9, smtp_security="plain")  # fmt: skip
-    print(json.dumps(asyncio.run(fetch_and_parse(account, parsed="raw" not in how))))
+    print(json.dumps(asyncio.run(fetch_and_parse(account, parsed=not how, files="files" in how))))
 
 
 if __name__ == "__main__":

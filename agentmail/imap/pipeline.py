@@ -211,6 +211,8 @@ def _general(wire: Wire, literals: list[Any], line: bytes, this: Ahead) -> None:
         if not line.endswith(b"\r\n"):
             raise wire.abort("socket error: EOF")
         rest = line[:-2]
+        if literals and rest[:1] not in {b")", b" "}:
+            raise wire.abort(f"a literal that is not as long as it was announced, before {rest[:40]!r}")
         announced = _ANNOUNCED.search(rest)
         if announced is None:
             break

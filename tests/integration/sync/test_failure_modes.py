@@ -240,6 +240,27 @@ async def test_s30_a_literal_that_lies_about_its_size(world: World, literal: str
     assert ids(1, 3) == await world.stored()
 
 
+@pytest.mark.parametrize("wrong", [-3, -2, 1])
+async def test_s30_a_literal_of_another_length_is_stored_by_nobody(world: World, wrong: int) -> None:
+    """A message that is short of its last bytes, or has a part of the protocol in it, is worse than one that is missed
+    and said to be."""
+    async with Liar({1: mail(1), 2: mail(2).rstrip(), 3: mail(3)}) as liar:
+
+        def lies(server: Liar, tag: str, rest: str) -> bytes | None:
+            if "BODY" not in rest:
+                return None
+            size = len(server.messages[2])
+            return server.honest("FETCH", tag, rest).replace(b"{%d}" % size, b"{%d}" % (size + wrong))
+
+        liar.lies["FETCH"] = lies
+        sync = reading(world, liar)
+        await sync.poll()
+        assert 1 == (await sync.health()).skipped
+        del liar.lies["FETCH"]
+        await sync.poll()
+    assert ids(1, 3) == await world.stored()
+
+
 async def test_s31_a_wrong_size_is_no_reason_to_fetch_for_ever(world: World) -> None:
     async with Liar(three()) as liar:
         honest = liar.fetched

@@ -200,3 +200,13 @@ def test_what_is_said_of_a_message_later_is_handed_over_too() -> None:
         fetched(wire, Asked((1,), "(UID)"), each=seen.append)
     assert [(), ("\\Seen",)] == [one.flags for one in seen]
     assert [b"hi", b"hi"] == [one.body for one in seen]
+
+
+@pytest.mark.parametrize("announced", [1, 3])
+@pytest.mark.parametrize("order", ["FLAGS () UID 1 RFC822.SIZE 2", None])
+def test_a_literal_that_is_longer_or_shorter_than_announced_is_no_message(announced: int, order: str | None) -> None:
+    said = (ONE % 1).replace(b"{2}", b"{%d}" % announced)
+    if order is not None:
+        said = b"* 1 FETCH (%s BODY[] {%d}\r\nhi)\r\n" % (order.encode(), announced)
+    with playing(said + b"TAG1 OK done\r\n") as wire, pytest.raises(imaplib.IMAP4.abort):
+        fetched(wire, Asked((1,), "(UID)"))

@@ -157,16 +157,16 @@ async def device_login(
                 "grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": client_id,
                 "device_code": str(started["device_code"]),
             })  # fmt: skip
+            error = answer.get("error")
+            if error == "authorization_pending":
+                continue
+            if error == "slow_down":
+                pause += 5  # RFC 8628 3.5
+                continue
+            _raise_for(answer, "access_token", "start again")
         except Unreachable:
             pause = min(pause * 2, 60.0)  # RFC 8628 3.5: the person types on, whatever the network does
             continue
-        error = answer.get("error")
-        if error == "authorization_pending":
-            continue
-        if error == "slow_down":
-            pause += 5  # RFC 8628 3.5
-            continue
-        _raise_for(answer, "access_token", "start again")
         return answer
     raise AuthenticationFailed("login: the code was not entered in time; start again")
 

@@ -251,6 +251,20 @@ async def test_odd_numbers_in_a_device_login_change_nothing(
     assert [5.0, 10.0] == pauses, "a question that failed is asked again, later (RFC 8628 3.5)"
 
 
+async def test_a_provider_that_is_busy_for_a_moment_ends_no_device_login(provider: tuple[Provider, Endpoints]) -> None:
+    """The person is typing the code all the while."""
+    fake, endpoints = provider
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    busy = [(400, {"error": "temporarily_unavailable"}), (400, {"error": "server_error"})]
+    fake.answers = [(200, DEVICE), *busy, (200, {"access_token": "a", "refresh_token": "r"})]
+    assert "a" == (await device_login(endpoints, "id", lambda _: None, sleep=sleep))["access_token"]
+    assert [5.0, 10.0, 20.0] == pauses
+
+
 @pytest.mark.parametrize(
     "answers",
     [

@@ -50,7 +50,7 @@ LIMIT_PAUSE = 4 * 3600.0
 FRUITLESS = 5.0
 """Seconds until mail that is due, and could not be taken, is tried again unless something changes."""
 LATER = 0.01
-"""Seconds that the worker leaves a change to those who wait for an answer or a turn, before it looks for mail to send."""
+"""Seconds that the worker leaves a change to those who wait for an answer, before it looks for mail to send."""
 COPY_FOR = 86_400.0
 """Seconds for which a copy in Sent is still tried."""
 TOKEN_PAUSE = 900.0

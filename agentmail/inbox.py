@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from weakref import WeakSet
 
 from .deciding import Deciding
+from .dispatching import Dispatcher
 from .errors import BadInput, NotFound, StaleThread
 from .home import Home, at_home
 from .mailsync import FirstRun, Health, MailSync
@@ -100,6 +101,7 @@ class Inbox(Deciding, OnServer, Teamwork):
         own_clock = None if clock is system_clock else clock
         self.store = ThreadStore(store, clock=own_clock) if isinstance(store, str) else store
         self._waits = Waits(self.store, account.key)
+        self._dispatcher = Dispatcher(self.store, account.key)
         self._held = Together(self._held_for)
         self._sync = MailSync(account, self.store, clock=clock, first_run=first_run, mailboxes=mailboxes)
         self._submitter = Submitter(account)

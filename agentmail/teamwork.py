@@ -16,16 +16,17 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakSet
 
+from .dispatching import Dispatcher
 from .errors import BadInput, HeldByOther, NoReply, StoreError
 from .home import Home
 from .mailsync import MailSync, Pace, watch
 from .message.models import Message
 from .outbox import Outbox
 from .promises import Promises
-from .routing import Choice, Route, choose
+from .routing import Choice, Route
 from .running import STORE_PAUSE, Shift
 from .settings import Account
-from .store import ThreadStore, answers, belonging, claims, log, reading, timers
+from .store import ThreadStore, answers, claims, log, reading, timers
 from .store.changes import POLL, Changes
 from .store.claims import Claim
 from .store.database import Tx, database_now
@@ -58,6 +59,7 @@ class Teamwork(Promises):
     _group: asyncio.TaskGroup | None
     _background: asyncio.Task[None] | None
     _waits: Waits
+    _dispatcher: Dispatcher
     _held: Together[str, float]
     _look_at_timers: float
     _in_hand: WeakSet[Turn]
@@ -188,7 +190,7 @@ class Teamwork(Promises):
     async def _next_turns(self, agent: str, lease: timedelta, *, limit: int = 1) -> list[Turn]:
         """Claim up to so many threads that are due, and read them."""
         if self.routes:
-            await self._route_new()
+            await self._dispatcher.give_out(self.routes)
         # What is due at a time is looked at when nothing else is due, and once a second at the most.
         moment = asyncio.get_running_loop().time()
         looked = moment >= self._look_at_timers
@@ -235,17 +237,6 @@ class Teamwork(Promises):
         with suppress(StoreError, TimeoutError):  # their leases end
             async with asyncio.timeout(GIVE_BACK):
                 await _put_back([turn for turn in self._in_hand if not turn.ended])
-
-    async def _route_new(self) -> None:
-        """Decide who gets the threads that are nobody's. No transaction is open while a route of one's own thinks."""
-        async with self.store.reading() as tx:
-            waiting = await belonging.unrouted(tx, self.account.key)
-        for number, newest in waiting:
-            thread = await self.store.thread(f"t{number}")
-            message = next((m for m in thread.messages if m.id == f"m{newest}"), thread.messages[-1])
-            name = await choose(self.routes, message, thread.labels)
-            if name:
-                await self.store.db.run(lambda tx, number=number, name=name: belonging.route(tx, number, name))  # type: ignore[misc]
 
     async def _until_due(self, agent: str) -> float:
         async with self.store.reading() as tx:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sqlalchemy import Text, cast, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from .claims import row_of, work
 from .database import Tx, database_now
+from .direct import among, listed
+from .tables.threads import THREAD
 from .tables.turns import ACTIVE
 
 
@@ -35,15 +40,31 @@ async def belongs_to(tx: Tx, thread: int, *, account: str, agent: str) -> None:
     )
 
 
-async def unrouted(tx: Tx, account: str, *, limit: int = 50) -> list[tuple[int, int]]:
-    """(thread, newest message) of threads that are nobody's and want attention."""
-    rows = await tx.execute(
-        select(work.c.thread, work.c.newest)
+class Unrouted(NamedTuple):
+    """A thread that is nobody's and wants attention."""
+
+    thread: int
+    newest: int
+    """Its newest message."""
+    state: str
+    """All that a route sees of it: when this is the same, so is what is asked."""
+
+
+async def unrouted(tx: Tx, account: str, *, known: Sequence[str] = (), limit: int = 50) -> list[Unrouted]:
+    """Threads that are nobody's, the one that has waited longest first, without those whose state is `known`."""
+    parts = (cast(work.c.thread, Text), cast(work.c.newest, Text), cast(THREAD.c.labels, Text))
+    state = parts[0] + " " + parts[1] + " " + parts[2]
+    query = (
+        select(work.c.thread, work.c.newest, state.label("state"))
+        .join(THREAD, THREAD.c.id == work.c.thread)
         .where(work.c.account == account, work.c.agent == "", ACTIVE, work.c.state == "ready")
         .order_by(work.c.next_at)
         .limit(limit)
     )
-    return [(int(r.thread), int(r.newest)) for r in rows]
+    if known:
+        query = query.where(~among(state, "known", postgres=tx.dialect.name != "sqlite"))
+    rows = await tx.execute(query, {"known": listed(tx, known)} if known else {})
+    return [Unrouted(int(r.thread), int(r.newest), r.state) for r in rows]
 
 
 async def route(tx: Tx, thread: int, agent: str) -> None:

@@ -17,6 +17,7 @@ from .errors import (
     AuthenticationFailed,
     BadInput,
     CertificateRejected,
+    ConfigurationError,
     PermanentFailure,
     ServerError,
     StoreError,
@@ -55,6 +56,8 @@ COPY_FOR = 86_400.0
 """Seconds for which a copy in Sent is still tried."""
 TOKEN_PAUSE = 900.0
 """The same when a token was refused: it changes by itself, a password does not."""
+TOKEN_LOOK = 60.0
+"""Seconds between two looks, in that time, whether it is another token by now: then it is tried at once."""
 
 
 class Submits(Protocol):
@@ -95,6 +98,9 @@ class Delivery(Recovery):
     _sleep: Callable[[float], Awaitable[None]]
     _jitter: Callable[[], float]
     _writes: Together[_Item, bool]
+    _offers = ""
+    """A fingerprint of the token that a login would offer; empty as long as nobody looked."""
+    _look_after = float("-inf")
 
     async def deliver(self, id: str) -> Sent:  # noqa: A002
         """Try now, once, and say how it stands. A 4xx leaves it `queued`; a lost connection after the body, `unknown`:
@@ -206,6 +212,7 @@ class Delivery(Recovery):
             rows, stops = await attempts.claim_due(db, self.account.key, lease=self._lease, limit=limit, id_=id_)
             if not stops:
                 return rows, None
+        await self._look_at_token()
 
         async def work(tx: Tx) -> tuple[list[Submission], tuple[str, str] | None]:
             now = await database_now(tx)
@@ -221,16 +228,33 @@ class Delivery(Recovery):
             mark, _, shown = reason.partition(" ")
             if cause != "login":
                 return cause, reason
-            if mark == self._credentials():
+            if mark == self._credentials() or (self.account.token is not None and not self._offers):
                 return cause, shown
-            await tallies.resume(tx, self.account.key, causes=["login"])  # another password: another chance
+            await tallies.resume(tx, self.account.key, causes=["login"])  # another password or token: another chance
         return None
 
     def _credentials(self) -> str:
-        """Tells whether the password is still the refused one, without telling the password."""
+        """Tells whether the password, or the token, is still the refused one, without telling it."""
         secret = self.account.smtp_password or self.account.password
-        value = secret.get_secret_value() if secret is not None else "token"
-        return hmac.digest(self.store.secret, f"{self.account.smtp_host} {value}".encode(), "sha256").hex()[:16]
+        value = secret.get_secret_value() if secret is not None else f"token {self._offers}"
+        return self._fingerprint(f"{self.account.smtp_host} {value}")
+
+    def _fingerprint(self, value: str) -> str:
+        return hmac.digest(self.store.secret, value.encode(), "sha256").hex()[:16]
+
+    async def _look_at_token(self, *, refused: bool = False) -> None:
+        """Learn which token a login would offer: the refused one, or, now and then, whether it is another one by now.
+        Some programs make one anew whenever they are asked, so it is not asked for often.
+        """
+        if self.account.token is None or (self._monotonic() < self._look_after and not refused):
+            return
+        self._look_after = self._monotonic() + TOKEN_LOOK
+        try:
+            self._offers = self._fingerprint(await self.account.access_token() or "")
+        except AuthenticationFailed:
+            self._offers = "none"
+        except (Unreachable, ConfigurationError):
+            pass  # it could not be asked, which says nothing about it
 
     async def _work(self, holds: Sequence[_Hold]) -> None:
         """One attempt for each row, at the same time, while their leases are renewed."""
@@ -293,6 +317,8 @@ class Delivery(Recovery):
         except (Unreachable, CertificateRejected, AuthenticationFailed) as exc:
             hold.error = exc
             stop = Stop("login", exc) if isinstance(exc, AuthenticationFailed) else None
+            if stop is not None:
+                await self._look_at_token(refused=True)
             await self._writes(_Item(row, no_server(row, str(exc)), stop))
             return
         except (asyncio.CancelledError, Exception):
@@ -306,6 +332,7 @@ class Delivery(Recovery):
         result, stop = judge(row, outcome)
         if stop is not None:
             hold.error = stop.error
+            await self._look_at_token(refused=stop.cause == "login")
         await self._writes(_Item(row, result, stop))
 
     async def _write(self, items: Sequence[_Item]) -> list[bool]:

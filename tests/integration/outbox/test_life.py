@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from agentmail.policy import Policy
 from agentmail.smtp import Outcome, Submitter
 from agentmail.store.events import EVENT
 from agentmail.store.tables.outbox import SUBMISSION
+from agentmail.store.unsent import unsent
 
 from .conftest import Bench
 from .scripted import CLOSE, HANG, ScriptedSmtp, with_password
@@ -128,6 +130,40 @@ async def test_a_wrong_password_stops_the_account_until_it_changes(bench: Bench)
     del bench.server.script["auth"]
     right = bench.outbox(account=with_password(bench.server.account(), "right"))
     assert ["sent"] * 6 == [s.state for s in await right.deliver_due()]
+
+
+async def test_a_refused_token_stops_the_account_until_there_is_another(bench: Bench) -> None:
+    """Not for the whole quarter of an hour: the program that gives it may have got a new one long before."""
+    token, asked, offered = "old", 0, set[str]()
+
+    def auth(line: str) -> str:
+        said = base64.b64decode(line.split()[2]).decode().split("Bearer ")[1].strip("\x01")
+        offered.add(said)
+        return "235 in" if said == "new" else "535 5.7.8 no"
+
+    def gives() -> str:
+        nonlocal asked
+        asked += 1
+        return token
+
+    bench.server.extensions = ("AUTH XOAUTH2",)
+    bench.server.script["auth"] = auth
+    box = bench.outbox(account=bench.server.account(token=gives))
+    with pytest.raises(AuthenticationFailed, match="kept as o1"):
+        await box.submit(bench.mail())
+    tries = bench.server.connections
+    for _ in range(3):
+        await bench.clock.advance(61)
+        before = asked
+        assert [] == await box.deliver_due()
+        assert [] == await box.deliver_due()
+        assert asked <= before + 1, "it is not asked again and again"
+    assert tries == bench.server.connections
+    token = "new"
+    other = bench.outbox(account=bench.server.account(token=gives))
+    assert ["sent"] == [s.state for s in await other.deliver_due()]
+    assert {"old", "new"} == offered
+    assert not await box.paused()
 
 
 async def test_a_daily_limit_pauses_the_account_and_fails_nothing(bench: Bench) -> None:
@@ -633,10 +669,13 @@ Subject: x
 """
 
 
-async def bounce(bench: Bench, message_id: str, to: str = "ana@test.local", action: str = "failed") -> None:
+async def bounce(
+    bench: Bench, message_id: str, to: str = "ana@test.local", action: str = "failed", status: str = "5.1.1"
+) -> None:
     from agentmail.message.parse import parse
 
-    raw = DSN.format(message_id=message_id, to=to, action=action).replace("\n", "\r\n").encode()
+    text = DSN.format(message_id=message_id, to=to, action=action).replace("Status: 5.1.1", f"Status: {status}")
+    raw = text.replace("\n", "\r\n").encode()
     await bench.store.file(parse(raw), account="agent@test.local", raw=raw)
     await bench.box.deliver_due()
 
@@ -660,6 +699,13 @@ async def test_a_forged_or_harmless_bounce_changes_nothing(bench: Bench, message
     await bounce(bench, message_id or sent.message_id, to, action)
     assert ["sent"] == [r.state for r in (await bench.box.get(sent.id)).recipients]
     assert "submission.bounced" not in await events(bench)
+
+
+@pytest.mark.parametrize(("status", "expected"), [("5.1.1", "bounced"), ("4.4.7", "bounced"), ("2.0.0", "sent")])
+async def test_a_success_is_no_bounce_whatever_it_is_called(bench: Bench, status: str, expected: str) -> None:
+    sent = await bench.box.submit(bench.mail())
+    await bounce(bench, sent.message_id, status=status)
+    assert [expected] == [r.state for r in (await bench.box.get(sent.id)).recipients]
 
 
 async def test_a_bounce_after_two_weeks_is_not_believed(bench: Bench) -> None:
@@ -711,3 +757,76 @@ async def test_what_was_denied_waits_for_no_answer(bench: Bench) -> None:
     rules = [r for s in await box.list() for r in s.reasons]
     assert all("max_unanswered" in r for r in rules)
     assert 2 == len(rules)
+
+
+# -- partly sent, lost twice, dated far ahead, deleted -----------------------------------------------------------------
+
+
+def all_but_bob(line: str) -> str:
+    return "450 4.2.0 later" if "bob" in line else "250 2.1.5 ok"
+
+
+async def test_what_somebody_has_is_not_canceled(bench: Bench) -> None:
+    """An agent that reads "canceled" would write to Ana once more."""
+    bench.server.script["rcpt"] = all_but_bob
+    waiting = await bench.box.submit(bench.mail("ana@test.local", "bob@test.local"))
+    assert "queued" == waiting.state
+    stopped = await bench.box.cancel(waiting.id, by="Bo")
+    assert ("sent", ["sent", "failed"]) == (stopped.state, [r.state for r in stopped.recipients])
+    assert "canceled by Bo, after ana@test.local had it" == stopped.error
+    async with bench.store.reading() as tx:
+        assert {} == await unsent(tx, [int(str(stopped.thread)[1:])])
+    await bench.clock.advance(86_400)
+    await bench.box.deliver_due()
+    assert [["ana@test.local"]] == [to for _, to, _ in bench.server.taken]
+
+
+async def test_what_somebody_has_does_not_expire_as_failed(bench: Bench) -> None:
+    bench.server.script["rcpt"] = all_but_bob
+    waiting = await bench.box.submit(bench.mail("ana@test.local", "bob@test.local"))
+    await bench.clock.advance(3 * 86_400)
+    await bench.box.deliver_due()
+    over = await bench.box.get(waiting.id)
+    assert ("sent", ["sent", "failed"]) == (over.state, [r.state for r in over.recipients])
+    assert over.error.startswith("expired; the last error")
+    assert "submission.sent" == (await events(bench))[-1]
+    with pytest.raises(Conflict):
+        await bench.box.retry(waiting.id)
+
+
+async def test_lost_again_is_looked_for_as_often_as_the_first_time(bench: Bench) -> None:
+    """A person said that it did not go; the next attempt is lost too, and its copy may lag behind as long as any."""
+    bench.server.script["dot"] = CLOSE
+    lost = await bench.box.submit(bench.mail())
+    for _ in range(3):
+        await bench.box.deliver_due()
+        await bench.clock.advance(31)
+    await bench.box.resolve(lost.id, sent=False, by="Bo")
+    assert "unknown" == (await bench.box.deliver(lost.id)).state
+    taken = len(bench.server.taken)
+    await bench.box.deliver_due()
+    assert "unknown" == (await bench.box.get(lost.id)).state, "it goes again after one look"
+    await bench.clock.advance(31)
+    bench.shelf.sent.add(lost.message_id)
+    await bench.box.deliver_due()
+    assert ("sent", taken) == ((await bench.box.get(lost.id)).state, len(bench.server.taken))
+
+
+FAR = ["9999-12-31T23:59:59+00:00", "9999-12-31T23:59:59-12:00", "2126-01-01T00:00:00+00:00"]
+
+
+@pytest.mark.parametrize("when", FAR)
+async def test_nothing_is_kept_for_centuries(bench: Bench, when: str) -> None:
+    with pytest.raises(BadInput, match="ten years"):
+        await bench.box.queue(bench.mail(), send_at=datetime.fromisoformat(when))
+    assert [] == await bench.box.list()
+
+
+async def test_a_key_outlives_what_it_was_used_for(bench: Bench) -> None:
+    """Somebody asked to be forgotten; the program that comes back with the key must not write to them again."""
+    first = await bench.box.submit(bench.mail(), key="invoice-7")
+    await bench.store.delete_thread(str(first.thread))
+    with pytest.raises(KeyReused, match="deleted since"):
+        await bench.box.submit(bench.mail(), key="invoice-7")
+    await bench.box.submit(bench.mail(), key="invoice-8")
+    assert 2 == len(bench.server.taken)

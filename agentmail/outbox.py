@@ -56,6 +56,8 @@ from .supervision import digest, noted
 __all__ = ["Evidence", "Outbox", "Recipient", "Sent", "State"]
 
 EXPIRES = timedelta(hours=48)
+FARTHEST = timedelta(days=3660)
+"""How far ahead a message may be dated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +257,8 @@ class Outbox(Delivery):
         """Everything that is decided before a row is written; the first submission when the key was used."""
         if send_at is not None and send_at.tzinfo is None:
             raise BadInput("send_at needs a time zone")
+        if send_at is not None and send_at.timestamp() > now + FARTHEST.total_seconds():
+            raise BadInput(f"send_at is {send_at:%Y-%m-%d}: nothing is kept for more than ten years")
         outgoing, message, account = ready.outgoing, ready.message, self.account.key
         answered = int(str(answers.id)[1:]) if answers is not None and answers.id else None
         names = ([f"key {account} {key}"] if key else []) + ([f"answers {account} {answered}"] if answered else [])
@@ -262,6 +266,8 @@ class Outbox(Delivery):
         if key and (first := await submissions.with_key(tx, account, key)) is not None:
             await self._same_content(tx, first, outgoing, message)
             return shown(first)
+        if key and await submissions.spent(tx, account, key):
+            raise KeyReused(f"key {key!r} was used for mail that was deleted since: nothing was sent; use another key")
         generation = None
         if answered is not None and kind == "reply":
             earlier, generation = await submissions.answer_to(tx, account, answered)

@@ -28,16 +28,27 @@ Origin = Literal["program", "tool"]
 Kind = Literal["new", "reply", "forward"]
 
 SECRETS: tuple[tuple[str, str], ...] = (
-    ("private key", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----"),
+    ("private key", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\bAGE-SECRET-KEY-1[A-Z0-9]{50,70}\b"),
     ("AWS access key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     ("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{60,255})\b"),
-    ("Slack token", r"\bxox[abeoprs]-[A-Za-z0-9-]{10,250}\b"),
+    ("GitLab token", r"\bglpat-[A-Za-z0-9_-]{20,250}\b"),
+    # A digit: "xoxo-love-and-kisses" is none.
+    ("Slack token", r"\b(?:xox[abeoprs]|xapp)-\d[A-Za-z0-9-]{9,250}\b"),
+    ("Slack token", r"\bhooks\.slack\.com/services/T[A-Za-z0-9/]{20,100}"),
     ("Google API key", r"\bAIza[A-Za-z0-9_-]{35}\b"),
-    ("Stripe key", r"\b[rs]k_live_[A-Za-z0-9]{20,250}\b"),
-    ("API key", r"\bsk-[A-Za-z0-9_-]{32,250}\b"),
+    ("Google OAuth secret", r"\bGOCSPX-[A-Za-z0-9_-]{20,100}|\bya29\.[A-Za-z0-9_-]{30,1000}"),
+    ("Stripe key", r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{20,250}\b|\bwhsec_[A-Za-z0-9]{24,100}\b"),
+    # No hyphens but after a known name: the address of a page may begin with "sk-", the code of a language.
+    ("API key", r"\bsk-(?:(?:proj|svcacct|admin|ant|or)-[A-Za-z0-9_-]{32,250}|[A-Za-z0-9]{32,250})\b"),
+    ("API key", r"\b(?:gsk_|xai-|hf_|npm_)[A-Za-z0-9]{32,250}\b|\b(?:dop_v1_|shp(?:at|ca|pa|ss)_)[0-9a-f]{32,64}\b"),
+    ("PyPI token", r"\bpypi-AgE[A-Za-z0-9_-]{50,1000}"),
+    ("SendGrid key", r"\bSG\.[A-Za-z0-9_-]{20,24}\.[A-Za-z0-9_-]{40,45}"),
+    ("Telegram token", r"\b\d{8,10}:AA[A-Za-z0-9_-]{33}\b"),
+    ("Azure key", r"\bAccountKey=[A-Za-z0-9+/]{80,90}"),
+    ("password in an address", r"\b[a-z]{2,12}(?:\+[a-z0-9]{1,20})?://[^\s:/@]{1,64}:[^\s/@]{3,100}@[A-Za-z0-9\[]"),
     ("JSON web token", r"\beyJ[A-Za-z0-9_-]{10,1000}\.eyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10,1000}"),
 )
-"""What never belongs into mail that a model wrote: name, pattern. Linear to match, and all need a fixed prefix."""
+"""What never belongs into mail that a model wrote: name, pattern. Linear to match; nearly all have a fixed prefix."""
 
 
 class Policy(BaseModel):
@@ -93,6 +104,8 @@ class Policy(BaseModel):
     replies_per_domain_hour: int = Field(default=60, ge=1)
     max_hops: int = Field(default=5, ge=1)
     """How often agents may answer each other's answers (X-Agentmail-Loop)."""
+    not_addressed: Action = "allow"
+    """Answering mail whose To and Cc name no address of the account: a Bcc, a list, an alias that it does not know of."""
     same_again: int = Field(default=3, ge=2)
     """So many near-identical messages in a row from one person are a machine's."""
     at_most_once: bool = False
@@ -171,6 +184,7 @@ WAYS: Mapping[str, str] = {
     "loop:null-sender": "Write to a person with send(), or set answer_automatic",
     "loop:hops": "Have it approved by a person, or raise max_hops",
     "loop:same-again": "Look whether a person writes there, then have it approved",
+    "not_addressed": f"{_APPROVE}, add the address to the account's aliases, or set not_addressed='allow'",
     "max_reply_all": f"{_APPROVE}, name fewer people, or raise max_reply_all",
     "per_thread_10_minutes": _LATER,
     "per_thread_day": _LATER,
@@ -272,6 +286,12 @@ def _loops(policy: Policy, s: Situation) -> Iterable[Reason]:
             text=f"{len(s.recipients)} people would get this answer, more than {policy.max_reply_all}, and others "
             "wrote the list",
         )
+    if s.answers is not None and not s.approved and not _addressed(s.answers, s.own):
+        yield Reason(
+            rule="not_addressed",
+            action=policy.not_addressed,
+            text=f"{s.answers.id or 'the message'} names no address of this account in To or Cc",
+        )
     hops = hop_of(s.answers)
     if hops > policy.max_hops:
         yield Reason(
@@ -298,6 +318,13 @@ def _loops(policy: Policy, s: Situation) -> Iterable[Reason]:
             action="hold",
             text=f"the last {s.same_again} messages from this person say the same: it may be a machine",
         )
+
+
+def _addressed(message: Message, own: Iterable[str]) -> bool:
+    """Whether To or Cc name one of these, with or without a +tag. Our own mail, which a follow-up follows, counts."""
+    named = {a.key for a in message.recipients}
+    named |= {f"{local.partition('+')[0]}@{domain}" for local, _, domain in (n.rpartition("@") for n in named)}
+    return message.outgoing or not named.isdisjoint(own)
 
 
 def hop_of(message: Message | None) -> int:
@@ -423,7 +450,7 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
 
 
 def _secrets_in(text: str) -> list[str]:
-    return [name for name, pattern in SECRETS if re.search(pattern, text)]
+    return list(dict.fromkeys(name for name, pattern in SECRETS if re.search(pattern, text)))
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------

@@ -75,7 +75,8 @@ class Recovery(Supervision):
             _, lost = await submissions.take_abandoned(tx, self.account.key, now=now)
             expired = await submissions.take_expired(tx, self.account.key, now=now)
             for row in await submissions.read(tx, [*lost, *expired]):
-                await note(tx, row, row.state, now, expired=row.id in expired or None)
+                failed = [r.address for r in row.recipients if r.state == "failed"]
+                await note(tx, row, row.state, now, expired=row.id in expired or None, failed=failed)
 
         await self.store.db.run(work)
 

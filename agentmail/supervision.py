@@ -129,13 +129,26 @@ class Supervision:
     async def cancel(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
         """Stop a submission that is held, queued or not due yet.
 
+        What an earlier attempt brought to some of its recipients did leave: it is `sent`, and the rest will not get it.
+
         Raises:
             Conflict: too late; the error says what it is.
         """
+        said = f"canceled by {by}" if by else "canceled"
+
+        def values(row: Submission, now: float) -> dict[str, Any]:
+            had = [r.address for r in row.recipients if r.state == "sent"]
+            if not had:
+                return {"state": "canceled", "generation": None, "error": said}
+            return {"state": "sent", "sent_at": now, "error": f"{said}, after {', '.join(had)} had it"[:1000]}
+
+        async def more(tx: Tx, row: Submission, now: float) -> None:
+            if any(r.state == "sent" for r in row.recipients):
+                await submissions.set_recipients(tx, row.id, "failed", text=said[:500])
+
         return await self._change(
-            id, ["held", "queued"], "submission.canceled", by, state="canceled", next_at=None, generation=None,
-            error=f"canceled by {by}" if by else "canceled",
-        )  # fmt: skip
+            id, ["held", "queued"], "submission.canceled", by, more=more, by_row=values, next_at=None
+        )
 
     async def retry(self, id: str, *, by: str = "") -> Sent:  # noqa: A002
         """Try a failed or waiting submission again, from now. Its bytes and Message-ID stay.
@@ -221,7 +234,12 @@ class Supervision:
         row = await bounced.submission_of(tx, self.account.key, message, self.store.secret, now=now)
         if row is None:
             return None
-        failed = [(r.email, r.status, r.diagnostic) for r in report.recipients if r.action == "failed"]
+        # 2.x.x is a success (RFC 3463 3.1), whatever else is said of it; 4.x.x is what was tried for too long.
+        failed = [
+            (r.email, r.status, r.diagnostic)
+            for r in report.recipients
+            if r.action == "failed" and not r.status.startswith("2")
+        ]
         others = [r.address for r in row.recipients if address_key(r.address) != self.account.key]
         if not report.recipients and len(others) == 1:
             failed = [(others[0], "", message.subject)]
@@ -256,12 +274,15 @@ class Supervision:
         await announce(tx)
 
     async def _change(
-        self, id: str, states: Collection[str], event: str, by: str, *, more: Any = None, **values: Any  # noqa: A002
+        self, id: str, states: Collection[str], event: str, by: str, *, more: Any = None,  # noqa: A002
+        by_row: Callable[[Submission, float], dict[str, Any]] | None = None, **values: Any,
     ) -> Sent:  # fmt: skip
         async def work(tx: Tx) -> Sent:
             row = await submissions.one(tx, id)
             now = await database_now(tx)
-            extra = {"next_at": now, "expires_at": now + 172_800.0} if values["state"] == "queued" else {}
+            extra: dict[str, Any] = by_row(row, now) if by_row is not None else {}
+            if values.get("state") == "queued":
+                extra |= {"next_at": now, "expires_at": now + 172_800.0}
             if not await submissions.change(tx, row.id, states=states, epoch=row.epoch, **(extra | values)):
                 raise Conflict(f"{id} is {row.state}: that is possible only while it is {' or '.join(states)}")
             if more is not None:

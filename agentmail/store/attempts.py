@@ -211,7 +211,8 @@ _MARK = _both(
 _SETTLE = _both(
     # A reply of 250 is knowledge, and outlives the lease: it keeps others from sending the mail again.
     # A failed reply leaves room for another one.
-    "UPDATE submission SET state = g.s, code = g.c, error = g.t, reply = g.r, "
+    # A row that gets lost again is looked for as often as the first time.
+    "UPDATE submission SET state = g.s, code = g.c, error = g.t, reply = g.r, looks = 0, "
     "next_at = CAST($2 AS double precision) + g.n, "
     "sent_at = CASE WHEN g.s = 'sent' THEN CAST($2 AS double precision) END, "
     "marker_at = CASE WHEN g.s = 'queued' THEN NULL ELSE marker_at END, "

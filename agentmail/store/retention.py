@@ -17,7 +17,7 @@ from ..message.domains import address_key
 from ..message.models import Message, Value
 from ..message.parse import parse
 from ..threads.placement import EVERYWHERE, Facts, Hold, facts_of
-from . import attention, holders
+from . import attention, holders, submissions
 from .database import Database, Tx
 from .events import append_event
 from .queries import message_at
@@ -240,6 +240,7 @@ class _Cluster:
             count = select(func.count()).select_from(ATTACHMENT).where(ATTACHMENT.c.message.in_(some))
             attachments += int((await self.tx.execute(count)).scalar_one())
             await self.tx.execute(delete(EVENT).where(EVENT.c.message.in_(some)))
+            await submissions.spend_keys(self.tx, some)
             for table in reversed(metadata.sorted_tables):
                 for key in table.foreign_keys:
                     if key.column.table is MESSAGE and table is not MESSAGE:

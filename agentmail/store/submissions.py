@@ -6,6 +6,7 @@ Every function takes the caller's transaction.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -126,6 +127,23 @@ async def with_key(tx: Tx, account: str, key: str) -> Submission | None:
     return found[0] if found else None
 
 
+async def spent(tx: Tx, account: str, key: str) -> bool:
+    """Whether a key was used for mail that was deleted since."""
+    return (await tx.execute(select(INFO.c.value).where(INFO.c.name == _spent(account, key)))).first() is not None
+
+
+async def spend_keys(tx: Tx, messages: Collection[int]) -> None:
+    """These messages are about to be deleted, and their submissions with them: their keys stay used."""
+    rows = await tx.execute(select(S.account, S.key, S.id).where(S.message.in_(sorted(messages)), S.key.is_not(None)))
+    for account, key, id_ in rows.all():
+        await tx.execute(insert(INFO).values(name=_spent(account, key), value=f"o{id_}"))
+
+
+def _spent(account: str, key: str) -> str:
+    """A digest, for what stays of a person must not say who it was."""
+    return f"spent {hashlib.sha256(f'{account} {key}'.encode()).hexdigest()[:32]}"
+
+
 async def with_message_id(tx: Tx, account: str, message_id: str) -> Submission | None:
     found = await _rows(tx, and_(S.account == account, S.message_id == message_id))
     return found[0] if found else None
@@ -190,8 +208,8 @@ async def change(tx: Tx, id_: int, *, states: Collection[str], epoch: int | None
     return (await tx.execute(query.values(epoch=S.epoch + 1, **values))).rowcount == 1
 
 
-async def set_recipients(tx: Tx, id_: int, state: str, *, of: str = "pending") -> None:
-    await tx.execute(update(RECIPIENT).where(R.submission == id_, R.state == of).values(state=state))
+async def set_recipients(tx: Tx, id_: int, state: str, *, of: str = "pending", **more: Any) -> None:
+    await tx.execute(update(RECIPIENT).where(R.submission == id_, R.state == of).values(state=state, **more))
 
 
 # -- after a crash ----------------------------------------------------------------------------------------------------
@@ -245,15 +263,24 @@ async def take_unknown(
 
 
 async def take_expired(tx: Tx, account: str, *, now: float) -> list[int]:
-    """Queued for too long: failed."""
-    done = await tx.execute(
-        update(SUBMISSION)
-        .where(S.account == account, S.state == "queued", S.expires_at <= now, S.next_at <= now)
-        .values(state="failed", epoch=S.epoch + 1, generation=None, next_at=None,
-                error=case((S.error == "", "expired"), else_="expired; the last error: " + S.error))
-        .returning(S.id)
+    """Queued for too long: failed. What an earlier attempt brought to somebody did leave, and is sent."""
+    expired = and_(S.account == account, S.state == "queued", S.expires_at <= now, S.next_at <= now)
+    if (await tx.execute(select(S.id).where(expired).limit(1))).first() is None:
+        return []
+    partly = select(R.submission).where(R.submission == S.id, R.state == "sent").exists()
+    ids: list[int] = []
+    ends: tuple[tuple[Any, dict[str, Any]], ...] = (
+        (partly, {"state": "sent", "sent_at": now}), (~partly, {"state": "failed", "generation": None}),
     )  # fmt: skip
-    ids = [int(i) for i in done.scalars()]
+    for which, values in ends:
+        done = await tx.execute(
+            update(SUBMISSION)
+            .where(expired, which)
+            .values(epoch=S.epoch + 1, next_at=None, **values,
+                    error=case((S.error == "", "expired"), else_="expired; the last error: " + S.error))
+            .returning(S.id)
+        )  # fmt: skip
+        ids += [int(i) for i in done.scalars()]
     if ids:
         await tx.execute(
             update(RECIPIENT).where(R.submission.in_(ids), R.state == "pending").values(state="failed", text="expired")

@@ -162,6 +162,20 @@ def test_not_look_alikes(domain: str) -> None:
     assert None is look_alike(domain, {"example.com", "acme.test", "b.c"})
 
 
+@pytest.mark.parametrize(
+    ("to", "expected"),
+    [("agent@ours.test", {}), ("Agent+orders@Ours.test", {}), ("support@ours.test", {"not_addressed": "hold"}),
+     ("", {"not_addressed": "hold"})],
+)  # fmt: skip
+@pytest.mark.parametrize("origin", ["program", "tool"])
+def test_mail_that_names_us_nowhere(to: str, expected: dict[str, str], origin: str) -> None:
+    asked = Message(id="m7", sender=Address(email=ANA), to=(Address(email=to),) if to else ())
+    s = tool(kind="reply", answers=asked, origin=origin)
+    assert expected == rules(Policy(not_addressed="hold"), s)
+    assert {} == rules(Policy(), s)
+    assert {} == rules(Policy(not_addressed="hold"), s.model_copy(update={"approved": True}))
+
+
 # -- content ----------------------------------------------------------------------------------------------------------
 
 
@@ -169,14 +183,27 @@ def test_not_look_alikes(domain: str) -> None:
     "text",
     ["-----BEGIN OPENSSH PRIVATE KEY-----", "AKIAIOSFODNN7EXAMPLE", "ghp_" + "a" * 36, "xoxb-123456789012-abc",
      "AIza" + "b" * 35, "sk_live_" + "c" * 24, "sk-" + "d" * 40,
-     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk"],
+     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcdefghijk", "-----BEGIN PGP PRIVATE KEY BLOCK-----",
+     "AGE-SECRET-KEY-1" + "Q" * 58, "glpat-" + "a" * 20, "xapp-1-A0123456789-12345-ab", "GOCSPX-" + "a" * 28,
+     "https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXX", "ya29.a0" + "b" * 40, "sk_test_" + "c" * 24,
+     "whsec_" + "d" * 32, "sk-proj-" + "a-_" * 16, "sk-ant-api03-" + "e-_" * 16, "sk-or-v1-" + "0a" * 32,
+     "hf_" + "g" * 34, "npm_" + "h" * 36, "gsk_" + "i" * 52, "dop_v1_" + "0a" * 32, "shpat_" + "0a" * 16,
+     "pypi-AgEIcHlwaS5vcmc" + "j" * 60, "SG." + "k" * 22 + "." + "l" * 43, "110201543:AA" + "m" * 33,
+     "AccountKey=" + "n" * 86 + "==", "postgres://app:s3cr3t@db.test/x", "mongodb+srv://u:p4ss@c0.test"],
 )  # fmt: skip
 def test_secrets(text: str) -> None:
     assert {"secrets": "hold"} == rules(Policy(), tool(text=f"here it is: {text} bye"))
     assert text not in str(decide(Policy(), tool(text=text)))
 
 
-@pytest.mark.parametrize("text", ["Our key account is AKI.", "sk-learn is a library", "I begin a private key party"])
+@pytest.mark.parametrize(
+    "text",
+    ["Our key account is AKI.", "sk-learn is a library", "I begin a private key party",
+     "xoxo-love-and-kisses-from-ana", "https://shop.test/sk-ako-si-vybrat-spravny-notebook-pre-pracu",
+     "SG. is short for Sergeant.", "call 110201543:AAA", "http://x.test:8080/@ana", "https://ana@x.test/path",
+     "at 12:30 http://x.test, a@b.test", "the npm_config_registry", "8f14e45f-ceea-467f-9a36-dedd4bea2543",
+     "sha256:" + "0a" * 32],
+)  # fmt: skip
 def test_no_secrets(text: str) -> None:
     assert {} == rules(Policy(), tool(text=text))
 

@@ -21,16 +21,32 @@ BLOCKED = 30.0
 blocked, often by the very code that made the call: then both would wait for ever."""
 
 
+LEAVE = 2.0
+"""Seconds for calls from elsewhere to end when they are cut."""
+
+
 class Home:
     """The loop of one Inbox: the one it was entered on, or used on first."""
 
     def __init__(self, *, blocked: float = BLOCKED) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._blocked = blocked
+        self._guests: set[asyncio.Task[object]] = set()
+        """Calls from elsewhere."""
+        self._left = False
 
     def settle(self) -> None:
         """The loop that runs here is home from now on."""
         self._loop = asyncio.get_running_loop()
+        self._left = False
+
+    async def leave(self) -> None:
+        """Calls from elsewhere are cut, and no more are taken: they would run beside the closing, and after it."""
+        self._left = True
+        for task in self._guests:
+            task.cancel()
+        if self._guests:
+            await asyncio.wait(set(self._guests), timeout=LEAVE)
 
     @property
     def is_here(self) -> bool:
@@ -44,7 +60,8 @@ class Home:
         """Run it on the home loop and bring back what it returns or raises. Cancelling cancels it there.
 
         Raises:
-            RuntimeError: the home loop is blocked, or does not run any more; nothing was done.
+            RuntimeError: the home loop is blocked, or does not run any more, and nothing was done; or it was left
+                meanwhile.
         """
         if self.is_here or self._loop is None:
             return await call()
@@ -53,7 +70,15 @@ class Home:
         async def there() -> T:
             nonlocal begun
             begun = True
-            return await call()
+            if self._left:
+                raise RuntimeError("this inbox was left: nothing was done")
+            task = asyncio.current_task()
+            assert task is not None
+            self._guests.add(task)
+            try:
+                return await call()
+            finally:
+                self._guests.discard(task)
 
         coroutine = there()
         try:
@@ -69,7 +94,12 @@ class Home:
                     "has ended, or it is blocked, perhaps by the code that made this call. Run blocking code of a sync "
                     "framework by `await asyncio.to_thread(...)`, or open the inbox by Inbox.open_sync()"
                 )
-            return await going
+            await asyncio.wait({going})
+            if going.cancelled():  # not by the caller, who would not have come here, and must not take it for his own
+                raise RuntimeError(
+                    "this inbox was left meanwhile, or its event loop ended; what was asked may have been done"
+                )
+            return going.result()
         finally:
             going.cancel()
 

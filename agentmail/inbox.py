@@ -160,6 +160,7 @@ class Inbox(Deciding, OnServer, Teamwork):
     ) -> None:
         group, self._group = self._group, None
         try:
+            await self.home.leave()
             if self._background is not None:
                 self._background.cancel()
             if group is not None:

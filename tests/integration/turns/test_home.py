@@ -117,6 +117,57 @@ def test_a_home_that_has_ended_makes_room_for_the_next() -> None:
     assert asyncio.run(here())
 
 
+def test_a_home_that_ends_during_a_call_is_no_cancellation_of_the_caller() -> None:
+    """A framework would take it for its own, and say nothing."""
+    box: list[Home] = []
+    begun, told = threading.Event(), []
+
+    async def for_ever() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="was left meanwhile, or its event loop ended"):
+            await box[0].run(for_ever)
+        told.append("told")
+
+    async def at_home() -> None:
+        home = Home()
+        home.settle()
+        box.append(home)
+        threads.append(threading.Thread(target=lambda: asyncio.run(elsewhere())))
+        threads[0].start()
+        while not begun.is_set():
+            await asyncio.sleep(0.001)
+
+    threads: list[threading.Thread] = []
+    asyncio.run(at_home())
+    threads[0].join(60)
+    assert told == ["told"]
+
+
+async def test_calls_from_elsewhere_end_when_the_inbox_is_left(mail: EmbeddedMail, tmp_path: Path) -> None:
+    inbox = Inbox(mail.account(AGENT), store=f"sqlite:///{tmp_path / 'store.db'}", agent="a")
+    asked = threading.Event()
+
+    async def ask() -> str:
+        try:
+            while True:
+                await inbox.threads(limit=1)
+                asked.set()
+        except RuntimeError as exc:
+            return str(exc)
+
+    async with inbox:
+        asking = asyncio.create_task(elsewhere(ask))
+        while not asked.is_set():
+            await asyncio.sleep(0.001)
+    assert "was left" in str(await asking)
+    assert inbox.store.db._engine is None
+    async with inbox:  # it may be entered again
+        assert await elsewhere(lambda: inbox.threads(limit=1)) == []
+
+
 def test_every_public_coroutine_goes_home_and_still_looks_like_itself() -> None:
     for cls in (Inbox, Turn):
         for name in dir(cls):

@@ -1,6 +1,6 @@
 """What the store costs as it grows: filing a batch, opening a thread, a page of threads, a search.
 
-    python -m bench store [--messages 1000000] [--url sqlite:///x.db | postgresql://…]
+    python -m bench store [--messages 1000000] [--url sqlite:///x.db | postgresql://…] [--only scale|thread|walks]
 
 What is timed is filing alone, in CPU time of this process (SQLite) or wall time (PostgreSQL), and reading as a caller
 waits for it. Messages of 2.7 KB on average, in threads of 5 on average.
@@ -184,13 +184,37 @@ async def long_thread(messages: int, url: str) -> None:
               f"({late / early:.2f}×); {len(threads)} thread")  # fmt: skip
 
 
+WALKS = ("even odd", "common label:vip", "seldom label:vip", "label:vip", "common label:plain", "even odd label:plain")
+"""What has to look far: two words that never meet, and a label that only the oldest mail has."""
+
+
+async def walks(messages: int, url: str) -> None:
+    """Searches that are not answered by the newest mail, as a caller waits for them."""
+    from tests.integration.store import visited
+
+    visited.FEW = messages // 100
+    async with ThreadStore(url) as store:
+        for first in range(1, messages, 10_000):
+            await visited.fill(store, first, min(first + 9_999, messages))
+        for query in WALKS:
+            costs = []
+            for _ in range(5):
+                started = time.perf_counter()
+                hits = await store.search(query)
+                costs.append(time.perf_counter() - started)
+            print(f"{query:>22} in {messages:,} messages: {len(hits):>2} hits, {min(costs) * 1e3:.1f} ms", flush=True)
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench store")
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--url")
-    parser.add_argument("--only", choices=("scale", "thread"))
+    parser.add_argument("--only", choices=("scale", "thread", "walks"))
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent.parent / ".cache") as directory:
+        if given.only == "walks":
+            asyncio.run(walks(given.messages, given.url or f"sqlite:///{directory}/walks.db"))
+            return
         if given.only != "thread":
             asyncio.run(scale(given.messages, given.url or f"sqlite:///{directory}/scale.db", Path(directory)))
         if given.only != "scale":

@@ -104,8 +104,8 @@ async def find(tx: Tx, q: str, *, limit: int, after: str | None, account: str | 
 
 _FEW = 500
 """Messages under a label: so few are looked up among the hits at once."""
-_TRIED = 1_000
-"""Newest hits whose labels are looked at. Of a label that much of the mail has, a page of them is soon full."""
+_TRIED = (100, 1_000)
+"""Newest hits whose labels are looked at, at first and then. Of a label that much mail has a page of them is full."""
 _MOST = 100_000
 """Messages under a label: up to so many are known by their places when a search goes on behind the first hits."""
 _AT_ONCE = (500, 1_000, 2_000, 4_000)
@@ -143,11 +143,12 @@ class _Search:
         found: list[int] = []
         if (places := await self._places(low, high, most=_FEW)) is None:
             sql = f"SELECT {self.key}, {self.labels} FROM search AS s WHERE {self.where}"
-            tried = await self._run(sql, low, high, _TRIED)
-            found = [p for p, labelled in tried if labelled][:limit]
-            if len(found) == limit or len(tried) < _TRIED:
-                return found
-            high = tried[-1][0]
+            for size in _TRIED:
+                tried = await self._run(sql, low, high, size)
+                found += [p for p, labelled in tried if labelled]
+                if len(found) >= limit or len(tried) < size:
+                    return found[:limit]
+                high = tried[-1][0]
             if (places := await self._places(low, high, most=_MOST)) is None:
                 return found + await self.page(low, high, limit - len(found))
         start, sizes = 0, list(_AT_ONCE)

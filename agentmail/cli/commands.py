@@ -5,7 +5,6 @@ The database library and the mail servers' together take longer to import than m
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -40,11 +39,6 @@ def load(words: Sequence[str] = ()) -> typer.Typer:
     modules = {COMMANDS[words[0]]} if words and words[0] in COMMANDS else set(COMMANDS.values())
     if list(words) == ["--version"]:
         modules = set()
-    gc.disable()  # a module stays: there is nothing that a collection could free
-    try:
-        for module in sorted(modules):
-            import_module(f"{__package__}.{module}")
-    finally:
-        gc.enable()
-        gc.freeze()
+    for module in sorted(modules):
+        import_module(f"{__package__}.{module}")
     return app

@@ -34,6 +34,8 @@ async def book(message: str) -> str:
     thread = str(DBOS.workflow_id)
     await write(message, "Gladly. Which day suits you?", f"{thread} question")
     answer = await DBOS.recv_async("mail", timeout_seconds=14 * 24 * 3600)
+    while answer is not None and answer["message"] == message:  # the turn that began this ran twice
+        answer = await DBOS.recv_async("mail", timeout_seconds=14 * 24 * 3600)
     if answer is None:
         return "nobody answered"
     await write(answer["message"], f"Booked. You wrote: {answer['text']}", f"{thread} confirmation")
@@ -45,7 +47,9 @@ async def bring_mail() -> None:
     await inbox.sync()
     async for turn in inbox.turns(wait=False):
         async with turn:
-            new, id_ = turn.new[-1], turn.thread.id
+            new, id_ = next((m for m in reversed(turn.new) if m.automated is None), None), turn.thread.id
+            if new is None:  # an out-of-office message, or a reminder: nobody answered
+                continue
             if await DBOS.get_workflow_status_async(id_) is None:
                 with SetWorkflowID(id_):
                     await DBOS.start_workflow_async(book, str(new.id))

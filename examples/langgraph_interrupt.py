@@ -6,8 +6,9 @@
 The graph stops at `interrupt()`, and its checkpoint lies in SQLite. Nothing waits meanwhile: the answer comes as a
 turn, and the turn resumes the graph. The thread's id names the checkpoint, so that any process finds it.
 
-The trap: LangGraph runs a node again from its beginning when it resumes. So the node that sends is not the node that
-waits.
+Two traps. LangGraph runs a node again from its beginning when it resumes, so the node that asks is not the node that
+waits. And a turn runs again when its process dies before it ends, when the graph may have gone on already; so the graph
+remembers the message that it was given last, and is not given it twice.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from agentmail.testing import EmbeddedMail, Person
 
 
 class Booking(TypedDict, total=False):
+    read: str
     question: str
     answer: str
     confirmation: str
@@ -36,7 +38,8 @@ async def ask(state: Booking) -> Booking:
 
 
 async def wait(state: Booking) -> Booking:
-    return {"answer": interrupt(state["question"])}
+    """What `Command(resume=…)` brings."""
+    return interrupt(state["question"])
 
 
 async def confirm(state: Booking) -> Booking:
@@ -56,14 +59,23 @@ builder.add_edge("confirm", END)
 
 async def handle(turn: Turn, checkpoints: Path) -> None:
     """One turn is one run of the graph: from its start, or from where it waits for this thread."""
+    said = next((m for m in reversed(turn.new) if m.automated is None), None)
+    if said is None:  # an out-of-office message, or a reminder: nobody answered
+        return
     config: RunnableConfig = {"configurable": {"thread_id": turn.thread.id}}
     async with AsyncSqliteSaver.from_conn_string(str(checkpoints)) as saver:
         graph = builder.compile(checkpointer=saver)
-        waiting = "wait" in (await graph.aget_state(config)).next
-        result = await graph.ainvoke(Command(resume=turn.new[-1].new_text) if waiting else Booking(), config)
+        before = await graph.aget_state(config)
+        result = before.values
+        if result.get("read") != said.id:
+            given = Booking(read=str(said.id))
+            if "wait" in before.next:
+                result = await graph.ainvoke(Command(resume=given | {"answer": said.new_text}), config)
+            else:
+                result = await graph.ainvoke(given, config)
     text = result.get("confirmation") or result["question"]
-    await turn.reply(text)
-    print(f"{turn.thread.id}: {turn.new[-1].new_text!r} -> {text!r}")
+    await turn.reply(text)  # once, however often the turn runs
+    print(f"{turn.thread.id}: {said.new_text!r} -> {text!r}")
 
 
 async def process(mail: EmbeddedMail, directory: Path) -> None:

@@ -46,10 +46,13 @@ async def ask_by_mail(question: str) -> str:
 
 async def handle(turn: Turn) -> None:
     """One turn is one run: a new one, or the one that waits for this thread."""
+    said = next((m for m in reversed(turn.new) if m.automated is None), None)
+    if said is None:  # an out-of-office message, or a reminder: nobody answered
+        return
     if "run" in turn.data:
         result = await agent.run(
             message_history=ModelMessagesTypeAdapter.validate_python(turn.data["run"]),
-            deferred_tool_results=DeferredToolResults(calls={turn.data["call"]: turn.new[-1].new_text}),
+            deferred_tool_results=DeferredToolResults(calls={turn.data["call"]: said.new_text}),
         )
     else:
         result = await agent.run(turn.prompt())
@@ -61,7 +64,7 @@ async def handle(turn: Turn) -> None:
         text = result.output
         turn.data.clear()
     await turn.reply(text)
-    print(f"{turn.thread.id}: {turn.new[-1].new_text!r} -> {text!r}")
+    print(f"{turn.thread.id}: {said.new_text!r} -> {text!r}")
 
 
 async def process(mail: EmbeddedMail, directory: Path) -> None:

@@ -32,7 +32,9 @@ def read_text(data: bytes, charset: str | None, defects: set[str], *, html: bool
         data = data[: end or _MAX_BYTES]
     text = None if codec is not None and _is_stateful(codec) else _harmless(data, charset, codec, html=html)
     if text is not None:
-        return _cut(_lines(text) if "\r" in text else text, defects)
+        if "\r" in text:
+            text = _lines(text)
+        return text if len(text) <= MAX_TEXT else _cut(text, defects)
     text, defect, cut = charsets.decode(data, charset)
     if defect:
         defects.add(defect)

@@ -65,7 +65,7 @@ def find_ids(value: str, kind: Literal["own", "in-reply-to", "references"]) -> F
     stored message owns it. In In-Reply-To an address that follows a phrase ("Message from Ana <ana@x> of …") is left
     out, since it names a person.
     """
-    if len(value) < 200 and _ALONE.fullmatch(value):
+    if is_id(value):
         return Found((value,))
     value = value[:_MAX_VALUE]
     if _USUAL.fullmatch(value):
@@ -99,6 +99,11 @@ def find_ids(value: str, kind: Literal["own", "in-reply-to", "references"]) -> F
     tidied = [f"<{found}>" for token in tokens if (found := _tidy(token))]
     bare = _found(tidied)
     return Found(bare.ids if kind == "own" else (), bare.ids, bare.cut)
+
+
+def is_id(value: str) -> bool:
+    """Whether the value is surely one id and nothing else: most are. False says nothing."""
+    return len(value) < 200 and _ALONE.fullmatch(value) is not None
 
 
 def normalise(message_id: str) -> str:

@@ -20,7 +20,7 @@ from .automated import judge
 from .bodies import MAX_TEXT
 from .dates import read_date
 from .filenames import safe_name
-from .identifiers import MAX_IDS, MISSING_DOMAIN, find_ids
+from .identifiers import MAX_IDS, MISSING_DOMAIN, find_ids, is_id
 from .models import Address, Message
 from .text import html_to_text, read, text_of
 from .words import decode_words, one_line
@@ -175,7 +175,14 @@ def _people(values: Sequence[str] | None, defects: set[str]) -> tuple[Address, .
         return ()
     if len(values) == 1:
         value = values[0]
-        people, wrong = _remembered(value) if len(value) <= _MAX_REMEMBERED else _addresses(value)
+        if len(value) <= _MAX_REMEMBERED:
+            if ", " not in value:
+                person = _usual_person(value)
+                if person is not None:
+                    return (person,)
+            people, wrong = _remembered(value)
+        else:
+            people, wrong = _addresses(value)
     else:
         read = [_addresses(value) for value in values[:_MAX_REPEATS]]
         people = tuple(address for some, _ in read for address in some)
@@ -212,13 +219,15 @@ _remembered = lru_cache(maxsize=2_048)(_addresses)
 
 
 def _ids(
-    given: Mapping[str, Sequence[str]], defects: set[str]
+    given: Mapping[str, list[str]], defects: set[str]
 ) -> tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
     """`(own id or "", further ids, In-Reply-To, References)`, the last two without the message's own ids."""
     values = given.get("message-id")
     own: list[str] = []
     if values is None:
         defects.add("no-message-id")
+    elif len(values) == 1 and is_id(values[0]):
+        own = values[:1]
     else:
         for value in values[:_MAX_REPEATS]:
             found = find_ids(value, "own")
@@ -244,6 +253,8 @@ def _ids(
 def _mentioned(
     values: Sequence[str], kind: Literal["in-reply-to", "references"], own: Sequence[str], defects: set[str]
 ) -> tuple[str, ...]:
+    if len(values) == 1 and is_id(values[0]) and values[0] not in own:
+        return (values[0],)
     found = find_ids(values[0] if len(values) == 1 else " ".join(values[:_MAX_REPEATS]), kind)
     if found.cut:
         defects.add("too-many-references")
@@ -285,10 +296,13 @@ def _synthetic(data: bytes) -> str:
 
 def _page(segments: Sequence[mime.Segment], defects: set[str]) -> str | None:
     """The HTML or None: parts that a mail shows one below the other are one page."""
-    pages = [segment.html for segment in segments if segment.html is not None]
-    if not pages:
+    if len(segments) == 1:
+        page = segments[0].html
+    else:
+        pages = [segment.html for segment in segments if segment.html is not None]
+        page = "\n".join(pages) if pages else None
+    if page is None:
         return None
-    page = pages[0] if len(pages) == 1 else "\n".join(pages)
     if len(page) > MAX_TEXT:
         defects.add("text-cut")
         page = page[:MAX_TEXT]
@@ -297,6 +311,8 @@ def _page(segments: Sequence[mime.Segment], defects: set[str]) -> str | None:
 
 def _text(segments: Sequence[mime.Segment], defects: set[str]) -> str:
     """The text to read: text parts that a mail shows one below the other are one text."""
+    if len(segments) == 1 and segments[0].html is None and len(segments[0].plain or "") <= MAX_TEXT:
+        return segments[0].plain or ""
     texts: list[str] = []
     for plain, html in segments:
         if plain is not None and (html is None or (plain and not plain.isspace())):

@@ -6,9 +6,9 @@ import binascii
 import re
 from typing import NamedTuple
 
-from .words import base64_size, compact, decode_base64
+from .words import base64_size, decode_base64
 
-__all__ = ["base64_size", "compact", "decode", "take_files"]
+__all__ = ["base64_size", "decode", "take_files"]
 
 _IDENTITY = frozenset(("", "7bit", "8bit", "binary", "8-bit", "7-bit", "none", "7bits", "8bits", "ascii", "utf-8"))
 _BEGIN = re.compile(rb"^begin(?:-base64)?[ ][0-7]{3,4}[ ]([^\r\n]{1,300})\r?\n", re.MULTILINE)

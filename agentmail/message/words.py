@@ -15,6 +15,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]+")
 _MAX_PIECES = 1_000
 _BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _DIGITS = _BASE64[:-1]
+_BLANKS = b"\n\r \t"
 _JUNK = bytes(byte for byte in range(256) if byte not in _BASE64)
 
 
@@ -109,11 +110,13 @@ def compact(data: bytes) -> bytes:
 
 
 def base64_size(data: bytes) -> int | None:
-    """How many bytes compact base64 stands for; None when anything else is in it."""
+    """How many bytes base64 stands for, with white space in it or without; None when anything else is in it."""
     rest = data.translate(None, _DIGITS)
-    if len(data) % 4 or len(rest) > 2 or rest.strip(b"=") or not data.endswith(rest):
+    padding = rest.translate(None, _BLANKS)
+    size = len(data) - len(rest) + len(padding)
+    if size % 4 or len(padding) > 2 or padding.strip(b"=") or not data.rstrip(_BLANKS).endswith(padding):
         return None
-    return len(data) // 4 * 3 - len(rest)
+    return size // 4 * 3 - len(padding)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentmail.message import bodies, charsets, dates, headers, identifiers, parse, transfer
+from agentmail.message import bodies, charsets, dates, headers, identifiers, mime, parse, transfer
 from agentmail.message.addresses import read_addresses, read_usual
 from agentmail.message.characters import clean, needs_cleaning
 from agentmail.message.charsets import ONE_BYTE, codec_of
+from agentmail.message.words import decode_base64
 from tests.corpus.cases import cases
 from tests.corpus.generate import generate
 from tests.corpus.mutate import mutate
@@ -135,6 +136,49 @@ def test_a_broken_text_that_costs_time_is_cut_and_says_so():
 @given(st.lists(QUOTED, max_size=12).map(b"".join))
 def test_blanks_at_the_ends_of_quoted_printable(data):
     assert transfer._quoted_printable(data) == binascii.a2b_qp(transfer._BLANKS_AT_END.sub(b"", data))
+
+
+BASE64 = st.sampled_from((b"QUJD", b"Q", b"=", b"==", b"\n", b"\r\n", b" ", b"\t", b"-", b"\xff", b"+/9a"))
+
+
+@often
+@given(st.lists(BASE64, max_size=10).map(b"".join))
+def test_base64_that_is_decoded_later(data):
+    size = transfer.base64_size(data)
+    decoded, clean = decode_base64(data)
+    if size is not None:
+        assert (len(decoded), clean) == (size, True)
+        assert binascii.a2b_base64(data) == decoded
+    elif clean:
+        assert re.search(rb"=\s+=", data)
+
+
+LINES = st.sampled_from(
+    (b"--b", b"--b--", b"--b ", b"--bb", b"-", b"--", b"a-b", b"", b"QUJD", b"-- ", b"x --b", b"--b--x")
+)
+
+
+def sections(raw: bytes) -> list[tuple[int, int]]:
+    """Line by line (RFC 2046 5.1.1)."""
+    found: list[tuple[int, int]] = []
+    begin, position = -1, 0
+    for line in raw.split(b"\n"):
+        after = min(position + len(line) + 1, len(raw))
+        if line.startswith(b"--b") and (tail := line[3:].strip()) in (b"", b"--"):
+            if begin >= 0:
+                found.append((begin, max(begin, position - 1)))
+            if tail:
+                return found
+            begin = after
+        position = after
+    return [*found, (begin, len(raw))] if begin >= 0 else found
+
+
+@often
+@given(st.lists(LINES, max_size=12).map(b"\n".join))
+def test_boundaries(raw):
+    raw = b"\n" + raw
+    assert mime.Content(raw, set())._sections(b"b", 1, len(raw)) == sections(raw)
 
 
 def both_ways(raw: bytes) -> None:

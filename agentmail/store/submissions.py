@@ -13,13 +13,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import and_, case, delete, func, insert, select, text, union, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, select, text, union, update
 
 from ..errors import NotFound
 from ..message.domains import address_key
 from ..threads.placement import key_of
 from .bulk import Insert, next_ids
 from .database import Tx
+from .direct import Statement
 from .reading import number
 from .tables.outbox import BODY, RECIPIENT, SUBMISSION
 from .tables.threads import ALIAS, INFO, LOCATION, MESSAGE
@@ -123,8 +124,8 @@ async def one(tx: Tx, id: str) -> Submission:  # noqa: A002
 
 
 async def with_key(tx: Tx, account: str, key: str) -> Submission | None:
-    found = await _rows(tx, and_(S.account == account, S.key == key))
-    return found[0] if found else None
+    found = (await _WITH_KEY.run(tx, account=account, key=key)).value
+    return None if found is None else (await read(tx, [found]))[0]
 
 
 async def spent(tx: Tx, account: str, key: str) -> bool:
@@ -151,10 +152,8 @@ async def with_message_id(tx: Tx, account: str, message_id: str) -> Submission |
 
 async def answer_to(tx: Tx, account: str, message: int) -> tuple[Submission | None, int]:
     """The newest answer to a message that is not given up, and the next free generation."""
-    found = await _rows(tx, and_(S.account == account, S.answers == message, S.generation.is_not(None)))
-    highest = await tx.execute(select(func.max(S.generation)).where(S.account == account, S.answers == message))
-    top = highest.scalar_one()
-    return (found[-1] if found else None), (0 if top is None else int(top) + 1)
+    ((top, newest),) = (await _ANSWERS.run(tx, account=account, message=message)).rows
+    return (None, 0) if top is None else ((await read(tx, [newest]))[0], int(top) + 1)
 
 
 async def page(
@@ -178,7 +177,7 @@ async def bodies(tx: Tx, ids: Collection[int]) -> dict[int, bytes]:
 
 async def thread_of(tx: Tx, message: int) -> int | None:
     """The thread that a message stands in now."""
-    found = (await tx.execute(select(MESSAGE.c.thread).where(MESSAGE.c.id == message))).scalar_one_or_none()
+    found = (await _THREAD_OF.run(tx, message=message)).value
     return None if found is None else int(found)
 
 
@@ -374,6 +373,15 @@ _ROWS = (
 _AGE = S.created_at + 0.0
 """For what is looked up by a name: SQLite would rather walk the index of times, over two weeks of mail."""
 _RECIPIENTS = select(R.submission, R.address, R.state, R.code, R.text).order_by(R.submission, R.position)
+_WITH_KEY = Statement(
+    lambda postgres: select(S.id).where(S.account == bindparam("account"), S.key == bindparam("key"))
+)
+_ANSWERS = Statement(
+    lambda postgres: select(func.max(S.generation), func.max(S.id)).where(
+        S.account == bindparam("account"), S.answers == bindparam("message"), S.generation.is_not(None)
+    )
+)
+_THREAD_OF = Statement(lambda postgres: select(MESSAGE.c.thread).where(MESSAGE.c.id == bindparam("message")))
 # Built once: building an expression costs more than running it.
 _ADD = Insert(SUBMISSION)
 _ADD_RECIPIENTS = Insert(RECIPIENT, [R.submission, R.position, R.address, R.state, R.code, R.text])

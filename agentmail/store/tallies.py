@@ -3,132 +3,144 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import re
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Integer, Select, Text, bindparam, delete, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..message.domains import address_key
 from ..message.models import Message
 from ..policy import Counts, resembles
 from .database import Tx
+from .direct import Statement, among, listed
 from .tables.outbox import GRANT, PAUSE, RECIPIENT, SUBMISSION
 from .tables.threads import INFO, MESSAGE, PERSON
 
 S, R = SUBMISSION.c, RECIPIENT.c
-_COUNTED = ("held", "queued", "sending", "sent", "unknown", "failed")
-"""Denied and canceled mail reached nobody. Held mail counts: a loop must not fill the outbox either."""
+_DAY, _HOUR, _MINUTES = 86_400, 3_600, 600
+
+
+def _of_account(*more: Any) -> tuple[ColumnElement[bool], ...]:
+    """Denied and canceled mail reached nobody. Held mail counts: a loop must not fill the outbox either."""
+    return (S.account == bindparam("account"), S.state != "canceled", S.created_at > bindparam("since"), *more)
+
+
+_REPLY = S.kind == "reply"
+_LOWER = func.lower(R.address, type_=Text)
+_IN_THREAD = Statement(
+    lambda postgres: select(func.count().filter(S.created_at > bindparam("lately")), func.count())
+    .select_from(SUBMISSION)
+    .join(MESSAGE, MESSAGE.c.id == S.message)
+    .where(*_of_account(_REPLY, MESSAGE.c.thread == bindparam("thread")))
+)
+_NEWEST_IN = (
+    select(func.max(MESSAGE.c.id))
+    .where(MESSAGE.c.thread == bindparam("thread"), ~MESSAGE.c.outgoing)
+    .scalar_subquery()
+)  # fmt: skip
+_UNANSWERED = Statement(
+    lambda postgres: select(func.count()).where(
+        MESSAGE.c.thread == bindparam("thread"), MESSAGE.c.outgoing, MESSAGE.c.id > func.coalesce(_NEWEST_IN, 0),
+        MESSAGE.c.id.not_in(select(S.message).where(S.message == MESSAGE.c.id, S.state == "canceled")),
+    )
+)  # fmt: skip
+_TO_PEOPLE = Statement(
+    lambda postgres: select(_LOWER, func.count())
+    .select_from(RECIPIENT)
+    .join(SUBMISSION, S.id == R.submission)
+    .where(*_of_account(_REPLY, among(_LOWER, "addresses", postgres=postgres)))
+    .group_by(_LOWER)
+)
+_TO_DOMAIN = Statement(
+    lambda postgres: select(func.count())
+    .select_from(SUBMISSION)
+    .join(RECIPIENT, S.id == R.submission)
+    .where(*_of_account(_REPLY, _LOWER.like(bindparam("ending"), escape="/")))
+)
+_BY_ACCOUNT = Statement(
+    lambda postgres: select(
+        func.count().filter(_REPLY, S.created_at > bindparam("lately")),
+        func.count().filter(S.origin == "tool", S.created_at > bindparam("lately")),
+        func.count().filter(S.origin == "tool"),
+    ).where(*_of_account())
+)  # fmt: skip
 
 
 async def counts(tx: Tx, account: str, thread: int | None, recipients: Collection[str], *, now: float) -> Counts:
     """How much of this account left within the windows of the policy."""
-    replies = (S.account == account, S.kind == "reply", S.state.in_(_COUNTED))
-    day, hour = now - 86_400, now - 3_600
-    in_thread = (0, 0)
+    in_day = {"account": account, "since": now - _DAY}
+    in_thread: Sequence[int] = (0, 0)
     unanswered = 0
     if thread is not None:
-        row = (
-            await tx.execute(
-                select(
-                    func.count().filter(S.created_at > now - 600),
-                    func.count(),
-                )
-                .select_from(SUBMISSION)
-                .join(MESSAGE, MESSAGE.c.id == S.message)
-                .where(*replies, S.created_at > day, MESSAGE.c.thread == thread)
-            )
-        ).one()
-        in_thread = (int(row[0]), int(row[1]))
-        newest = select(func.max(MESSAGE.c.id)).where(MESSAGE.c.thread == thread, ~MESSAGE.c.outgoing).scalar_subquery()
-        query = select(func.count()).where(
-            MESSAGE.c.thread == thread,
-            MESSAGE.c.outgoing,
-            MESSAGE.c.id > func.coalesce(newest, 0),
-            MESSAGE.c.id.not_in(select(S.message).where(S.message == MESSAGE.c.id, S.state == "canceled")),
-        )
-        unanswered = int((await tx.execute(query)).scalar_one())
-    people: dict[str, int] = {}
-    domains: dict[str, int] = {}
-    lower = func.lower(R.address)
-    for address in sorted(set(map(address_key, recipients))):
-        query = (
-            select(func.count())
-            .select_from(RECIPIENT)
-            .join(SUBMISSION, S.id == R.submission)
-            .where(*replies, S.created_at > day, lower == address)
-        )
-        people[address] = int((await tx.execute(query)).scalar_one())
-    for domain in sorted({address_key(a).rpartition("@")[2] for a in recipients}):
-        query = (
-            select(func.count())
-            .select_from(SUBMISSION)
-            .join(RECIPIENT, S.id == R.submission)
-            .where(*replies, S.created_at > hour, lower.endswith(f"@{domain}", autoescape=True))
-        )
-        domains[domain] = int((await tx.execute(query)).scalar_one())
-    of_account = (
-        await tx.execute(
-            select(
-                func.count().filter(S.kind == "reply", S.created_at > hour),
-                func.count().filter(S.origin == "tool", S.created_at > hour),
-                func.count().filter(S.origin == "tool"),
-            ).where(S.account == account, S.state.in_(_COUNTED), S.created_at > day)
-        )
-    ).one()
+        in_thread = (await _IN_THREAD.run(tx, **in_day, lately=now - _MINUTES, thread=thread)).rows[0]
+        unanswered = int((await _UNANSWERED.run(tx, thread=thread)).value)
+    wanted = sorted(set(map(address_key, recipients)))
+    written = (await _TO_PEOPLE.run(tx, **in_day, addresses=listed(tx, wanted))).rows
+    people = dict.fromkeys(wanted, 0) | {str(address): int(n) for address, n in written}
+    domains = {}
+    for domain in sorted({a.rpartition("@")[2] for a in wanted}):
+        ending = re.sub(r"([/%_])", r"/\1", domain)
+        done = await _TO_DOMAIN.run(tx, account=account, since=now - _HOUR, ending=f"%@{ending}")
+        domains[domain] = int(done.value)
+    replies_hour, tool_hour, tool_day = (await _BY_ACCOUNT.run(tx, **in_day, lately=now - _HOUR)).rows[0]
     return Counts(
-        thread_10_minutes=in_thread[0], thread_day=in_thread[1], person_day=people, replies_hour=int(of_account[0]),
-        domain_hour=domains, tool_hour=int(of_account[1]), tool_day=int(of_account[2]), unanswered=unanswered,
+        thread_10_minutes=in_thread[0], thread_day=in_thread[1], person_day=people, replies_hour=replies_hour,
+        domain_hour=domains, tool_hour=tool_hour, tool_day=tool_day, unanswered=unanswered,
     )  # fmt: skip
+
+
+def _addresses(query: Callable[[], Select[Any]], column: ColumnElement[str]) -> Statement:
+    """Of the addresses that are asked for, those that the query finds in its column."""
+    return Statement(lambda postgres: query().where(among(column, "addresses", postgres=postgres)).distinct())
+
+
+_SENT_TO = select(_LOWER).join(SUBMISSION, S.id == R.submission).where(S.state == "sent")
+_IN: BindParameter[int] = bindparam("thread")
+_OF: BindParameter[str] = bindparam("account")
+_WROTE_IN = _addresses(lambda: select(MESSAGE.c.sender).where(MESSAGE.c.thread == _IN), MESSAGE.c.sender)
+_WRITTEN_TO_IN = _addresses(
+    lambda: _SENT_TO.join(MESSAGE, MESSAGE.c.id == S.message).where(MESSAGE.c.thread == _IN), _LOWER
+)
+_NAMED_IN = _addresses(lambda: select(PERSON.c.atom).where(PERSON.c.thread == _IN), PERSON.c.atom)
+_WRITTEN_TO = _addresses(lambda: _SENT_TO.where(S.account == _OF), _LOWER)
+_WROTE = _addresses(lambda: select(MESSAGE.c.sender).where(MESSAGE.c.account == _OF), MESSAGE.c.sender)
+_GRANTED = _addresses(lambda: select(GRANT.c.address).where(GRANT.c.account == _OF), GRANT.c.address)
 
 
 async def familiar(
     tx: Tx, account: str, thread: int | None, recipients: Collection[str]
 ) -> tuple[set[str], set[str], set[str], set[str]]:
     """Of the recipients: (wrote or was written to in this thread, only named in it, known to the mailbox, granted)."""
-    wanted = sorted(set(map(address_key, recipients)))
+    wanted = listed(tx, sorted(set(map(address_key, recipients))))
+
+    async def found(statement: Statement, **where: Any) -> set[str]:
+        return {str(address) for (address,) in (await statement.run(tx, addresses=wanted, **where)).rows}
+
     wrote: set[str] = set()
     named: set[str] = set()
     if thread is not None:
-        sent = await tx.execute(
-            select(MESSAGE.c.sender).where(MESSAGE.c.thread == thread, MESSAGE.c.sender.in_(wanted)).distinct()
-        )
-        wrote |= {str(a) for a in sent.scalars()}
-        written_to = await tx.execute(
-            select(func.lower(R.address))
-            .join(SUBMISSION, S.id == R.submission)
-            .join(MESSAGE, MESSAGE.c.id == S.message)
-            .where(MESSAGE.c.thread == thread, func.lower(R.address).in_(wanted), S.state == "sent")
-        )
-        wrote |= {str(a) for a in written_to.scalars()}
-        present = await tx.execute(select(PERSON.c.atom).where(PERSON.c.thread == thread, PERSON.c.atom.in_(wanted)))
-        named = {str(a) for a in present.scalars()} - wrote
-    corresponded = await tx.execute(
-        select(func.lower(R.address))
-        .join(SUBMISSION, S.id == R.submission)
-        .where(S.account == account, S.state == "sent", func.lower(R.address).in_(wanted))
-        .distinct()
-    )
-    senders = await tx.execute(
-        select(MESSAGE.c.sender).where(MESSAGE.c.account == account, MESSAGE.c.sender.in_(wanted)).distinct()
-    )
-    known = {str(a) for a in corresponded.scalars()} | {str(a) for a in senders.scalars()}
-    vouched = await tx.execute(select(GRANT.c.address).where(GRANT.c.account == account, GRANT.c.address.in_(wanted)))
-    return wrote, named, known, {str(a) for a in vouched.scalars()}
+        wrote = await found(_WROTE_IN, thread=thread) | await found(_WRITTEN_TO_IN, thread=thread)
+        named = await found(_NAMED_IN, thread=thread) - wrote
+    known = await found(_WRITTEN_TO, account=account) | await found(_WROTE, account=account)
+    return wrote, named, known, await found(_GRANTED, account=account)
+
+
+_LAST_OF = Statement(
+    lambda postgres: select(MESSAGE.c.parsed)
+    .where(MESSAGE.c.thread == bindparam("thread"), MESSAGE.c.sender == bindparam("sender"), ~MESSAGE.c.outgoing)
+    .order_by(MESSAGE.c.id.desc())
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 async def same_again(tx: Tx, thread: int | None, sender: str, *, limit: int) -> int:
     """How many of the newest messages from this sender in the thread, one after another, say the same."""
     if thread is None or not sender:
         return 0
-    rows = await tx.execute(
-        select(MESSAGE.c.parsed)
-        .where(MESSAGE.c.thread == thread, MESSAGE.c.sender == sender, ~MESSAGE.c.outgoing)
-        .order_by(MESSAGE.c.id.desc())
-        .limit(limit)
-    )
     texts = []
-    for parsed in rows.scalars():
+    for (parsed,) in (await _LAST_OF.run(tx, thread=thread, sender=sender, most=limit)).rows:
         values = json.loads(parsed)
         texts.append(str(values.get("new_text") or values.get("text") or ""))
     if not texts:

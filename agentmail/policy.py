@@ -105,7 +105,7 @@ class Policy(BaseModel):
     max_hops: int = Field(default=5, ge=1)
     """How often agents may answer each other's answers (X-Agentmail-Loop)."""
     not_addressed: Action = "allow"
-    """Answering mail whose To and Cc name no address of the account: a Bcc, a list, an alias that it does not know of."""
+    """Answering mail whose To and Cc name no address of the account: a Bcc, a list, an alias it does not know of."""
     same_again: int = Field(default=3, ge=2)
     """So many near-identical messages in a row from one person are a machine's."""
     at_most_once: bool = False

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -117,8 +118,11 @@ async def test_a_machine_that_dies_is_cut_off_or_stops_loses_its_threads_to_the_
     stopped.signal(signal.SIGSTOP)
     sound.go()
     cut.go()
-    lost = held[killed] | held[cut] | held[stopped]
-    await sound.until(lambda said: lost <= set(said["answered"]))  # within a lease, and nobody did anything for it
+    lost, fell = held[killed] | held[cut] | held[stopped], time.monotonic()
+    for name, machine in (("killed", killed), ("cut off", cut), ("stopped", stopped)):
+        await sound.until(lambda said, m=machine: held[m] <= set(said["answered"]))  # nobody did anything for it
+        print(f"{name}: its threads had moved after {time.monotonic() - fell:.1f} s, with a lease of {LEASE:.0f} s")
+    assert lost <= set(sound.said["answered"])
     await sound.until(lambda said: len(set(said["answered"])) == 24)
 
     # The one that is cut off is told, while it still is.

@@ -83,8 +83,6 @@ asyncio.run(main())
 """
 
 
-
-
 def _rss() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -174,7 +172,7 @@ async def real(tries: int, directory: Path) -> None:
         user = dovecot.new_user("bench")
         account = dovecot.account(user, "plain")
         reader, writer = await asyncio.open_connection(dovecot.host, dovecot.imap)
-        for line in (f'a LOGIN {user} secret', "b EXAMINE INBOX", "c IDLE"):
+        for line in (f"a LOGIN {user} secret", "b EXAMINE INBOX", "c IDLE"):
             writer.write(line.encode() + b"\r\n")
         while not (await reader.readline()).startswith(b"+"):
             pass

@@ -16,7 +16,7 @@ from ..message.models import Message
 from .claims import timer, wake, work
 from .database import Tx, database_now
 from .direct import Statement, among, listed
-from .tables.outbox import SUBMISSION
+from .tables.outbox import RECIPIENT, SUBMISSION
 from .tables.threads import MESSAGE
 
 
@@ -134,11 +134,16 @@ def answers(automated: str | None) -> bool:
 
 
 async def fate_of(tx: Tx, message: int) -> str:
-    """How the submission of a message of ours stands; `sent` when it went without our outbox."""
-    found = await tx.scalar(
-        select(SUBMISSION.c.state).where(SUBMISSION.c.message == message).order_by(SUBMISSION.c.id.desc()).limit(1)
-    )
-    return str(found) if found is not None else "sent"
+    """How the submission of a message of ours stands; `sent` when it went without our outbox, and `bounced` when it
+    came back from everybody.
+    """
+    query = select(SUBMISSION.c.id, SUBMISSION.c.state).where(SUBMISSION.c.message == message)
+    found = (await tx.execute(query.order_by(SUBMISSION.c.id.desc()).limit(1))).one_or_none()
+    if found is None:
+        return "sent"
+    people = set((await tx.execute(select(RECIPIENT.c.state).where(RECIPIENT.c.submission == found.id))).scalars())
+    came_back = found.state == "sent" and "bounced" in people and people <= {"bounced", "failed"}
+    return "bounced" if came_back else str(found.state)
 
 
 async def of_thread(tx: Tx, thread: int) -> list[Timer]:

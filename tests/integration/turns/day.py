@@ -409,16 +409,16 @@ async def nothing(*_: object, **__: object) -> None:
     """What a process writes that was killed."""
 
 
-def bounce(sent: bytes, address: str, token: str) -> bytes:
+def bounce(sent: bytes, address: str, token: str, *, to: str = US) -> bytes:
     """A delivery status notification for a mail of ours (RFC 3464)."""
     message_id = parse(sent).message_id
     return (
-        f"From: MAILER-DAEMON@customer.example\r\nTo: {US}\r\nSubject: Undelivered Mail Returned to Sender\r\n"
+        f"From: MAILER-DAEMON@customer.example\r\nTo: {to}\r\nSubject: Undelivered Mail Returned to Sender\r\n"
         f"Message-ID: <{token}@customer.example>\r\nAuto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n"
         'Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r\n\r\n'
         "--b\r\nContent-Type: text/plain\r\n\r\nYour mail could not be delivered.\r\n"
         "--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.customer.example\r\n\r\n"
         f"Final-Recipient: rfc822; {address}\r\nAction: failed\r\nStatus: 5.1.1\r\n"
         "Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n\r\n"
-        f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {message_id}\r\nFrom: {US}\r\n\r\n--b--\r\n"
+        f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {message_id}\r\nFrom: {to}\r\n\r\n--b--\r\n"
     ).encode()

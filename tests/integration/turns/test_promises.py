@@ -13,6 +13,7 @@ from agentmail.store import timers
 from agentmail.testing import EmbeddedMail, ManualClock
 
 from .test_attention import on
+from .day import bounce
 from .test_turns import AGENT, ANA, due, letter
 
 DAY = timedelta(days=1)
@@ -69,6 +70,26 @@ async def test_an_answer_cancels_it_and_an_out_of_office_message_does_not(
         await clock.advance(3 * DAY)
         await inbox.sync()
         assert len(await mail.messages(ANA)) == sent
+
+
+async def test_what_came_back_is_not_followed_up(mail: EmbeddedMail, store_url: str, clock: ManualClock) -> None:
+    """There is nobody to remind; the agent decides what to do."""
+    async with on(mail, store_url, clock) as inbox:
+        thread, _ = await asked(mail, inbox)
+        [question] = await mail.messages(ANA)
+        await mail.deliver(AGENT, bounce(question, ANA, "back", to=AGENT))
+        await inbox.sync()
+        [turn] = await due(inbox)
+        async with turn:
+            assert turn.reason == "bounce"
+        [sent] = await inbox.outbox()
+        assert [r.state for r in sent.recipients] == ["bounced"]
+        await clock.advance(3 * DAY)
+        await inbox.sync()
+        [turn] = await due(inbox)
+        assert (turn.thread.id, turn.reason) == (thread, "reminder")
+        assert "did not go either (bounced)" in turn.note
+        assert len(await mail.messages(ANA)) == 1
 
 
 async def test_an_answer_that_nobody_has_fetched_yet_is_found_first(

@@ -12,8 +12,8 @@ from agentmail import Inbox, Policy, ThreadStore, errors
 from agentmail.store import timers
 from agentmail.testing import EmbeddedMail, ManualClock
 
-from .test_attention import on
 from .day import bounce
+from .test_attention import on
 from .test_turns import AGENT, ANA, due, letter
 
 DAY = timedelta(days=1)

@@ -1,4 +1,4 @@
-"""Routes of one's own may fail, hang, change their minds and know nothing: what they do not decide stops nobody else."""
+"""Routes of one's own may fail, hang and know nothing: what they do not decide stands in nobody's way."""
 
 from __future__ import annotations
 

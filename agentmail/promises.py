@@ -19,7 +19,7 @@ from .outbox import Outbox
 from .policy import Kind, Origin
 from .sent import Sent
 from .settings import Account
-from .store import ThreadStore, claims, reading, submissions, timers
+from .store import ThreadStore, reading, submissions, timers, wanting
 from .store.changes import POLL, announce
 from .store.database import Tx, database_now
 from .store.timers import Timer
@@ -284,7 +284,7 @@ async def _tell(tx: Tx, one: Timer, note: str) -> None:
 
 async def _wake(tx: Tx, one: Timer, note: str) -> None:
     now = await database_now(tx)
-    await claims.wake(
+    await wanting.wake(
         tx, one.thread, account=one.account, agent=one.agent, reason="reminder", note=note[:1000], now=now
     )
     await announce(tx)

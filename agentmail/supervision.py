@@ -20,11 +20,11 @@ from .sent import Sent, State, shown
 from .settings import Account
 from .store import ThreadStore, submissions, tallies
 from .store.changes import announce
-from .store.claims import wake
 from .store.database import Tx, database_now
 from .store.events import append_event, append_events
 from .store.reading import message_of, number
 from .store.submissions import Submission
+from .store.wanting import wake
 
 T = TypeVar("T")
 

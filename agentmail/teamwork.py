@@ -26,7 +26,7 @@ from .promises import Promises
 from .routing import Choice, Route
 from .running import STORE_PAUSE, Shift
 from .settings import Account
-from .store import ThreadStore, answers, claims, log, reading, timers
+from .store import ThreadStore, answers, claims, log, reading, timers, wanting
 from .store.changes import POLL, Changes
 from .store.claims import Claim
 from .store.database import Tx, database_now
@@ -240,7 +240,7 @@ class Teamwork(Promises):
 
     async def _until_due(self, agent: str) -> float:
         async with self.store.reading() as tx:
-            due = await claims.next_at(tx, account=self.account.key, agents=self._mine(agent))
+            due = await wanting.next_at(tx, account=self.account.key, agents=self._mine(agent))
             now = await database_now(tx)
         return POLL if due is None else max(0.05, min(POLL, due - now))
 

@@ -31,7 +31,7 @@ from typing import Any
 from sqlalchemy import text
 
 from agentmail import Account, Inbox, ThreadStore, Turn, parse
-from agentmail.store import Location, claims
+from agentmail.store import Location, wanting
 from agentmail.store.arrivals import Arrival
 
 ROOT = Path(__file__).parents[1]
@@ -191,7 +191,7 @@ async def measure(url: str, threads: int, *, processes: int, hands: int, rounds:
     finally:
         await asyncio.to_thread(crew.close)
     async with ThreadStore(url) as store, store.reading() as tx:
-        assert await claims.counts(tx, US) == {}
+        assert await wanting.counts(tx, US) == {}
     return sorted(results, key=lambda r: r["per_second"])[len(results) // 2]
 
 

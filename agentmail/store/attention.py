@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select, update
 
 from ..threads.models import Filed
-from . import claims, timers
+from . import claims, timers, wanting
 from .arrivals import Prepared
 from .changes import announce
 from .database import Tx, clock_sql, database_now, virtual_now
@@ -42,7 +42,7 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
                 people.add(thread)
     if wants:
         now = virtual_now(tx) or (await _NOW.run(tx)).value
-        await claims.arrived(tx, account, wants, now=now)
+        await wanting.arrived(tx, account, wants, now=now)
         # What was done is open again when somebody writes.
         await _REOPENED.run(tx, threads=listed(tx, sorted(wants)))
     if people:
@@ -50,7 +50,7 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
     if by_hand:
         await timers.cancel(tx, by_hand, kind="follow-up")  # a person has taken it up: ours would come on top
     if by_hand - set(wants):
-        await claims.answered_by_hand(tx, by_hand - set(wants))
+        await wanting.answered_by_hand(tx, by_hand - set(wants))
     if told:
         await announce(tx)
 
@@ -58,7 +58,7 @@ async def after_filing(tx: Tx, account: str, filed: Sequence[tuple[Prepared, Fil
 async def joined(tx: Tx, account: str, thread: int, others: Sequence[int]) -> None:
     """These threads are shown in that one from now on, by whatever way: whoever takes it takes them too."""
     if account:
-        await claims.merge(tx, thread, others)
+        await wanting.merge(tx, thread, others)
 
 
 async def parted(tx: Tx, account: str, thread: int, was: int) -> None:
@@ -69,4 +69,4 @@ async def parted(tx: Tx, account: str, thread: int, was: int) -> None:
     message = await tx.scalar(newest) if account else None
     done = await tx.scalar(select(claims.work.c.done).where(claims.work.c.thread == was)) if message else None
     if message is not None and done is not None and done < message:
-        await claims.arrived(tx, account, {thread: message}, now=await database_now(tx))
+        await wanting.arrived(tx, account, {thread: message}, now=await database_now(tx))

@@ -27,6 +27,7 @@ from . import (
     retention,
     search,
     timers,
+    wanting,
 )
 from .arrivals import Arrival, Location, Prepared, prepare
 from .changes import announce
@@ -261,7 +262,7 @@ class ThreadStore(OpenedStore):
         async def work(tx: Tx) -> None:
             thread = await reading.resolve(tx, id)
             await timers.cancel(tx, [thread], kind="follow-up")
-            await claims.answered_by_hand(tx, [thread])
+            await wanting.answered_by_hand(tx, [thread])
             await announce(tx)
 
         await self.db.run(work)

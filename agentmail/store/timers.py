@@ -13,11 +13,12 @@ from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..message.models import Message
-from .claims import timer, wake, work
+from .claims import timer, work
 from .database import Tx, database_now
 from .direct import Statement, among, listed
 from .tables.outbox import RECIPIENT, SUBMISSION
 from .tables.threads import MESSAGE
+from .wanting import wake
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from sqlalchemy import event, update
 
 from agentmail import Account, Inbox, Policy, ThreadStore, Turn
 from agentmail.errors import StaleTurn
-from agentmail.store import claims
+from agentmail.store import claims, wanting
 from agentmail.store.changes import Changes
 
 ACCOUNT = Account(address="crew@our.example", password="secret", imap_host="127.0.0.1", smtp_host="127.0.0.1")  # type: ignore[arg-type]
@@ -66,7 +66,7 @@ class Worker:
                     async for turn in inbox.turns(wait=False, lease=lease):
                         await self.handle(turn)
                     async with store.reading() as tx:
-                        left = await claims.counts(tx, ACCOUNT.key)
+                        left = await wanting.counts(tx, ACCOUNT.key)
                     if not left.keys() - {"stuck"}:
                         return
                     if not self.lease:

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from agentmail import Inbox, ThreadStore, errors, teamwork
-from agentmail.store import Location, claims, timers
+from agentmail.store import Location, claims, timers, wanting
 from agentmail.store.arrivals import Arrival
 from agentmail.testing import EmbeddedMail, ManualClock
 
@@ -169,7 +169,7 @@ async def test_merging_into_a_held_thread_forgets_nothing(
         await clock.advance(timedelta(minutes=6))
         turn = await inbox.claim(newer)
         joined = int(newer[1:])
-        await store.db.run(lambda tx: claims.merge(tx, joined, [int(older[1:])]))
+        await store.db.run(lambda tx: wanting.merge(tx, joined, [int(older[1:])]))
         with pytest.raises(errors.StaleTurn):
             async with turn:
                 pass
@@ -194,7 +194,7 @@ async def test_a_merge_keeps_what_a_reminder_said(
                     await turn.remind(after=timedelta(seconds=30), note=note)
         await clock.advance(40)
         await store.db.run(lambda tx: timers.wake_due(tx, account=AGENT))
-        await store.db.run(lambda tx: claims.merge(tx, threads[0], threads[1:]))
+        await store.db.run(lambda tx: wanting.merge(tx, threads[0], threads[1:]))
         [turn] = await due(inbox)
         assert (turn.reason, turn.note) == ("reminder", "; ".join(filter(None, (also, "gone"))))
 
@@ -210,15 +210,15 @@ async def test_a_stuck_thread_that_was_claimed_by_hand_does_not_vanish(
             await clock.advance(timedelta(hours=1))
         assert await due(inbox) == []
         async with inbox.store.reading() as tx:
-            assert await claims.counts(tx, US) == {"stuck": 1}
-            assert await claims.next_at(tx, account=US, agents=["a", ""]) is None  # nobody spins on it
+            assert await wanting.counts(tx, US) == {"stuck": 1}
+            assert await wanting.next_at(tx, account=US, agents=["a", ""]) is None  # nobody spins on it
         turn = await inbox.claim(turn.thread.id)
         await inbox.store.db.run(lambda tx: claims.give_back(tx, turn._claim, at_once=True))
         [turn] = await due(inbox)
         async with turn:
             pass
         async with inbox.store.reading() as tx:
-            assert await claims.counts(tx, US) == {}
+            assert await wanting.counts(tx, US) == {}
 
 
 async def test_after_an_hour_is_an_hour_by_the_stores_clock(mail: EmbeddedMail, store_url: str) -> None:
@@ -273,4 +273,4 @@ async def test_history_and_our_own_copies_ask_for_nothing(store_url: str) -> Non
             prepared = store.prepare([arrival], account=US)
             await store.db.run(lambda tx, p=prepared: store.file_batch(tx, p, account=US))  # type: ignore[misc]
         async with store.reading() as tx:
-            assert await claims.counts(tx, US) == {}
+            assert await wanting.counts(tx, US) == {}

@@ -13,7 +13,7 @@ from sqlalchemy import event, text
 
 from agentmail import Inbox, ThreadStore, Turn, parse, running
 from agentmail.errors import StaleTurn
-from agentmail.store import Location, changes, claims
+from agentmail.store import Location, changes, wanting
 from agentmail.store.arrivals import Arrival
 from agentmail.store.changes import Changes
 from agentmail.store.together import Together
@@ -26,7 +26,7 @@ LEASE = timedelta(minutes=5)
 
 async def counts(store: ThreadStore) -> dict[str, int]:
     async with store.reading() as tx:
-        return await claims.counts(tx, US)
+        return await wanting.counts(tx, US)
 
 
 async def test_long_turns_claim_nothing_ahead(store_url: str) -> None:

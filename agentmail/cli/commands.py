@@ -49,4 +49,4 @@ def load(words: Sequence[str] = ()) -> typer.Typer:
 
 def _place(command: CommandInfo) -> int:
     name = command.name or getattr(command.callback, "__name__", "")
-    return list(COMMANDS).index(name)
+    return list(COMMANDS).index(str(name))

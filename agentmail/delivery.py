@@ -36,6 +36,7 @@ from .store.reading import number
 from .store.submissions import Submission
 from .store.together import Together
 from .supervision import event, noted
+from .unbroken import heed_cancellation
 from .verdicts import Stop, judge, later, no_server
 
 log = logging.getLogger(__name__)
@@ -202,6 +203,7 @@ class Delivery(Recovery):
                             rest = 0.0
             except StoreError as exc:
                 log.warning("outbox of %s: %s", self.account.key, exc)
+                heed_cancellation()
                 await self._sleep(5.0)
 
     async def _claim(self, *, limit: int, id_: int | None = None) -> tuple[list[Submission], tuple[str, str] | None]:
@@ -293,6 +295,7 @@ class Delivery(Recovery):
             try:
                 held = await self.store.db.run(work)
             except StoreError:
+                heed_cancellation()
                 continue  # the lease itself says how long we may go on
             for hold in holds:
                 hold.until = started + self._lease if hold.row.id in held else float("-inf")

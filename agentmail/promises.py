@@ -23,6 +23,7 @@ from .store import ThreadStore, reading, submissions, timers, wanting
 from .store.changes import POLL, announce
 from .store.database import Tx, database_now
 from .store.timers import Timer
+from .unbroken import heed_cancellation
 
 logger = logging.getLogger(__name__)
 
@@ -268,6 +269,7 @@ class Promises:
                 wait = POLL if due is None else max(1.0, min(POLL, due - now))
             except StoreError as exc:
                 logger.warning("%s: %s", self.account.key, exc)
+                heed_cancellation()
                 wait = POLL
             await self._sleep(wait)
 

@@ -19,7 +19,7 @@ from .errors import StoreError
 from .store.changes import Changes
 from .store.database import Database
 from .turns import Sleep, Turn
-from .unbroken import unbroken
+from .unbroken import heed_cancellation, unbroken
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,7 @@ class Shift:
                             await self._put_back()
                         except StoreError as exc:
                             logger.warning("no turns while the store is away: %s", exc)
+                            heed_cancellation()
                             await self._sleep(STORE_PAUSE)
             finally:
                 await unbroken(self._put_all_back())

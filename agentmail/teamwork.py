@@ -32,7 +32,7 @@ from .store.claims import Claim
 from .store.database import Tx, database_now
 from .store.together import Together
 from .turns import Sleep, Turn
-from .unbroken import unbroken
+from .unbroken import heed_cancellation, unbroken
 from .waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -356,6 +356,7 @@ class Teamwork(Promises):
                 await watch(self._sync, pace=Pace(sleep=self._sleep))
             except* StoreError as group:
                 logger.warning("%s: no mail while the store is away: %s", self.account.key, group.exceptions[0])
+            heed_cancellation()
             await self._sleep(STORE_PAUSE)
 
     async def _telling(self) -> None:
@@ -365,6 +366,7 @@ class Teamwork(Promises):
                 await self._waits.listen()
             except* StoreError as group:
                 logger.warning("%s: %s", self.account.key, group.exceptions[0])
+            heed_cancellation()
             await self._sleep(STORE_PAUSE)
 
 

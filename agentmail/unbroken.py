@@ -10,6 +10,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+
+def heed_cancellation() -> None:
+    """Be cancelled now if that was asked for. A loop that goes on after an error calls it first.
+
+    What is cancelled may fail at that moment, and then its error is raised instead: a connection that was cut in its
+    cleaning up, a TaskGroup that tells of a child's failure alone. Who takes such an error for any other forgets the
+    cancellation, works on, and is waited for without an end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 PATIENCE = 2.0
 """Seconds that a cancelled caller waits for the end. A store that is away ends no program late."""
 

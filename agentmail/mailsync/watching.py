@@ -22,6 +22,7 @@ from ..errors import AuthenticationFailed, ServerError, StoreBusy, StoreUnreacha
 from ..imap import IdleRefused, ImapConnection
 from ..store import Filed
 from ..store.positions import LostLease
+from ..unbroken import heed_cancellation
 from .leases import Leases, leases_of
 from .pacing import Backoff
 from .sync import REIDLE, MailSync
@@ -74,11 +75,13 @@ class _Watch:
                 try:
                     await self._once()
                 except LostLease:
-                    continue
+                    heed_cancellation()
                 except StoreBusy:  # a thousand that start at once wait for each other
+                    heed_cancellation()
                     await self.pace.sleep(STORE_BUSY * (0.5 + self.pace.random()))
                 except StoreUnreachable as exc:  # a database that is started again
                     log.warning("%s: receiving waits for the store: %s", self.account, exc)
+                    heed_cancellation()
                     await self.pace.sleep(STORE_PAUSE)
         finally:
             with suppress(Exception):
@@ -105,6 +108,7 @@ class _Watch:
 
     async def _wait(self, seconds: float) -> None:
         """Wait, and keep the lease meanwhile: another process would meet the same server."""
+        heed_cancellation()
         while seconds > 0:
             step = min(seconds, self.leases.lease / 3)
             await self.pace.sleep(step)

@@ -27,6 +27,7 @@ from ..store.changes import POLL, Changes
 from ..store.database import database_now
 from ..store.events import append_event
 from ..store.webhooks import Standing
+from ..unbroken import heed_cancellation
 from . import signing
 from .posting import Answer, Resolve, post, resolve
 
@@ -119,6 +120,7 @@ class Webhooks:
                         await changes.wait()
             except StoreError as exc:
                 logger.warning("webhooks of %s: %s", self.account, exc)
+                heed_cancellation()
                 await self._sleep(2.0)
 
     async def _serve(self, name: str) -> None:
@@ -129,6 +131,7 @@ class Webhooks:
                 pause = await self._deliver(name)
             except StoreError as exc:
                 logger.warning("webhook %s: %s", name, exc)
+                heed_cancellation()
                 pause = 2.0
             try:
                 async with asyncio.timeout(max(0.05, min(POLL, pause))):

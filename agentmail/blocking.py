@@ -23,6 +23,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 
+from .home import Guests
 from .inbox import Inbox
 from .message.models import Message
 from .store import Thread
@@ -47,7 +48,7 @@ class Portal:
         self._leave: asyncio.Event | None = None
         self._gate = threading.Lock()
         """Between a call that comes and the end: one that came through is seen by the end."""
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls = Guests()
 
     def start(self, enter: Callable[[], AbstractAsyncContextManager[S]]) -> S:
         """Start the thread, enter there, and return what was entered; or raise what entering raised."""
@@ -101,13 +102,9 @@ class Portal:
         over = threading.Event()
 
         async def there() -> R:
-            task = asyncio.current_task()
-            assert task is not None
-            self._calls.add(task)
             try:
-                return await work()
+                return await self._calls.take(work)
             finally:
-                self._calls.discard(task)
                 over.set()
 
         with self._gate:
@@ -133,10 +130,7 @@ class Portal:
             self._loop = None
         for _ in range(3):  # until those that came through have begun
             await asyncio.sleep(0)
-        for task in self._calls:
-            task.cancel()
-        if self._calls:
-            await asyncio.wait(set(self._calls), timeout=_PATIENCE / 2)
+        await self._calls.cut(_PATIENCE / 2)
 
     @property
     def is_open(self) -> bool:

@@ -278,6 +278,7 @@ class Delivery(Recovery):
                         tries.create_task(self._attempt(hold, bodies[hold.row.id], durable))
                 renewal.cancel()
         except BaseExceptionGroup as group:
+            heed_cancellation()
             raise _first(group) from group
         finally:
             if renewal is not None:

@@ -25,14 +25,37 @@ LEAVE = 2.0
 """Seconds for calls from elsewhere to end when they are cut."""
 
 
+class Guests:
+    """Calls from elsewhere that run on a loop, so that they can be cut before it goes."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def take(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Run one, in the task that called."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return await call()
+        finally:
+            self._tasks.discard(task)
+
+    async def cut(self, patience: float) -> None:
+        """Cancel those that run, and wait so many seconds for their end."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=patience)
+
+
 class Home:
     """The loop of one Inbox: the one it was entered on, or used on first."""
 
     def __init__(self, *, blocked: float = BLOCKED) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._blocked = blocked
-        self._guests: set[asyncio.Task[object]] = set()
-        """Calls from elsewhere."""
+        self._guests = Guests()
         self._left = False
 
     def settle(self) -> None:
@@ -43,10 +66,7 @@ class Home:
     async def leave(self) -> None:
         """Calls from elsewhere are cut, and no more are taken: they would run beside the closing, and after it."""
         self._left = True
-        for task in self._guests:
-            task.cancel()
-        if self._guests:
-            await asyncio.wait(set(self._guests), timeout=LEAVE)
+        await self._guests.cut(LEAVE)
 
     @property
     def is_here(self) -> bool:
@@ -72,13 +92,7 @@ class Home:
             begun = True
             if self._left:
                 raise RuntimeError("this inbox was left: nothing was done")
-            task = asyncio.current_task()
-            assert task is not None
-            self._guests.add(task)
-            try:
-                return await call()
-            finally:
-                self._guests.discard(task)
+            return await self._guests.take(call)
 
         coroutine = there()
         try:

@@ -20,35 +20,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .leaks import secrets_in
 from .message.domains import address_key, same_domain
 from .message.models import Message
 
 Action = Literal["allow", "hold", "deny"]
 Origin = Literal["program", "tool"]
 Kind = Literal["new", "reply", "forward"]
-
-SECRETS: tuple[tuple[str, str], ...] = (
-    ("private key", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\bAGE-SECRET-KEY-1[A-Z0-9]{50,70}\b"),
-    ("AWS access key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
-    ("GitHub token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{60,255})\b"),
-    ("GitLab token", r"\bglpat-[A-Za-z0-9_-]{20,250}\b"),
-    # A digit: "xoxo-love-and-kisses" is none.
-    ("Slack token", r"\b(?:xox[abeoprs]|xapp)-\d[A-Za-z0-9-]{9,250}\b"),
-    ("Slack token", r"\bhooks\.slack\.com/services/T[A-Za-z0-9/]{20,100}"),
-    ("Google API key", r"\bAIza[A-Za-z0-9_-]{35}\b"),
-    ("Google OAuth secret", r"\bGOCSPX-[A-Za-z0-9_-]{20,100}|\bya29\.[A-Za-z0-9_-]{30,1000}"),
-    ("Stripe key", r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{20,250}\b|\bwhsec_[A-Za-z0-9]{24,100}\b"),
-    # No hyphens but after a known name: the address of a page may begin with "sk-", the code of a language.
-    ("API key", r"\bsk-(?:(?:proj|svcacct|admin|ant|or)-[A-Za-z0-9_-]{32,250}|[A-Za-z0-9]{32,250})\b"),
-    ("API key", r"\b(?:gsk_|xai-|hf_|npm_)[A-Za-z0-9]{32,250}\b|\b(?:dop_v1_|shp(?:at|ca|pa|ss)_)[0-9a-f]{32,64}\b"),
-    ("PyPI token", r"\bpypi-AgE[A-Za-z0-9_-]{50,1000}"),
-    ("SendGrid key", r"\bSG\.[A-Za-z0-9_-]{20,24}\.[A-Za-z0-9_-]{40,45}"),
-    ("Telegram token", r"\b\d{8,10}:AA[A-Za-z0-9_-]{33}\b"),
-    ("Azure key", r"\bAccountKey=[A-Za-z0-9+/]{80,90}"),
-    ("password in an address", r"\b[a-z]{2,12}(?:\+[a-z0-9]{1,20})?://[^\s:/@]{1,64}:[^\s/@]{3,100}@[A-Za-z0-9\[]"),
-    ("JSON web token", r"\beyJ[A-Za-z0-9_-]{10,1000}\.eyJ[A-Za-z0-9_-]{10,2000}\.[A-Za-z0-9_-]{10,1000}"),
-)
-"""What never belongs into mail that a model wrote: name, pattern. Linear to match; nearly all have a fixed prefix."""
 
 
 class Policy(BaseModel):
@@ -436,7 +414,7 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
         )
     if policy.attachments == "none" and (s.attachments_elsewhere or s.attachments_unknown):
         yield Reason(rule="attachments", action="hold", text="attachments are held")
-    for name in _secrets_in(f"{s.text}\n{s.html}"):
+    for name in secrets_in(f"{s.text}\n{s.html}"):
         yield Reason(rule="secrets", action=policy.secrets, text=f"the text holds what looks like a {name}")
     if not policy.remote_images and _IMAGE.search(s.html or s.text):
         yield Reason(rule="remote_images", action="hold", text="an image would be fetched from elsewhere")
@@ -447,10 +425,6 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
             action="hold",
             text=f"a link of {longest} characters, more than {policy.max_link_length}",
         )
-
-
-def _secrets_in(text: str) -> list[str]:
-    return list(dict.fromkeys(name for name, pattern in SECRETS if re.search(pattern, text)))
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from ..errors import MailboxError, ServerError, Throttled
 from ..imap import IdleRefused, ImapConnection, Lost, NotServing
 from ..store import Filed, positions
 from ..store.positions import Position
+from ..unbroken import heed_cancellation
 from .acting import Acting
 from .looking import Looking
 from .mailbox import MailboxPass
@@ -135,6 +136,7 @@ class MailSync(SentCopies, Acting, Looking):
                 timer.add_done_callback(lambda _: (waiting.cancel(), keeping.cancel()))
             return await connection.stop_idle() or news
         except BaseExceptionGroup as failed:
+            heed_cancellation()
             raise failed.exceptions[0] from None
         finally:
             await self._leave_the_door()

@@ -47,8 +47,6 @@ CLAIM = 8
 """Rows that a worker takes at once, for each of its connections."""
 MARGIN = 10.0
 """Seconds before the end of the lease from which the final dot may not go any more."""
-LIMIT_PAUSE = 4 * 3600.0
-"""Seconds an account rests when its provider's daily limit is reached."""
 FRUITLESS = 5.0
 """Seconds until mail that is due, and could not be taken, is tried again unless something changes."""
 LATER = 0.01
@@ -381,7 +379,7 @@ class Delivery(Recovery):
         """What an end brings with it beside its own event, in the same transaction; the events of that."""
         events: list[dict[str, Any]] = []
         if stop is not None:
-            until = now + LIMIT_PAUSE if stop.cause == "limit" else None
+            until = now + stop.rest if stop.cause == "limit" else None
             if self.account.token is not None and stop.cause == "login":
                 until = now + TOKEN_PAUSE
             reason = f"{self._credentials()} {stop.error}" if stop.cause == "login" else str(stop.error)

@@ -15,13 +15,50 @@ BACKOFF = (300.0, 600.0, 1200.0, 2400.0, 4000.0)
 """Seconds until the next attempt after a 4xx. The first is long enough for greylisting (RFC 6647 5)."""
 NO_SERVER = (30.0, 60.0, 120.0, 300.0, 900.0)
 """The same when there was no server to talk to."""
+LIMIT_PAUSE = 4 * 3600.0
+"""Seconds an account rests when its provider's daily limit is reached."""
+HOUR_PAUSE, RATE_PAUSE = 3600.0, 60.0
+"""The same for a limit by the hour, and for going too fast or over too many connections."""
 
-_LIMIT = re.compile(
-    r"\b5\.4\.5\b|daily (?:user )?(?:sending|message|e-?mail)? ?(?:quota|limit)|sending (?:quota|limit|rate)|"
-    r"rate limit|too many messages|exceeded .{0,40}(?:quota|limit|rate)|(?:quota|limit) exceeded|throttl",
+_PREFACE = re.compile(r"<[^<>]{0,320}>:? (?:\w+ ){1,3}rejected:", re.IGNORECASE)
+"""Postfix's, before what a policy service says. It names the recipient, whosever limit it is."""
+_OF_THE_MAIL = re.compile(r"\bsize|too (?:large|big)|receiv", re.IGNORECASE)
+"""It is too large, or its recipient gets too much."""
+_DAY = re.compile(
+    r"\b5\.4\.5\b|\b5\.1\.90\b|\b5\.7\.23[23]\b|(?:daily|24.?hour) (?:[\w-]+ ){0,3}(?:quota|limit)|"
+    r"(?:sending|send|submission|relay|outgoing|outbound) (?:\w+ )?(?:quota|limit)|sender[ _]quota|SubmissionQuota|"
+    r"sending (?:is )?paused for",
     re.IGNORECASE,
 )
-_OF_THE_RECIPIENT = re.compile(r"mailbox|recipient|inbox|over ?quota|\b[45]\.2\.[12]\b|4\.5\.3", re.IGNORECASE)
+_HOUR = re.compile(
+    r"(?:exceed|limit|max).{0,80}(?:per hour|hourly)|per hour exceeded|hourly (?:\w+ ){0,3}(?:quota|limit)",
+    re.IGNORECASE,
+)
+_MOMENT = re.compile(
+    r"(?:sending|submission|message|e?mail|connection) rate|\brate.?limit|throttl|"
+    r"too many (?:messages|e?mails|connections)|too much mail|concurrent|thread limit|too (?:fast|quickly)",
+    re.IGNORECASE,
+)
+_SOME = re.compile(
+    r"exceed\w* .{0,60}(?:quota|limit|threshold)|(?:quota|limit)(?: \w+){0,4} (?:exceeded|reached)|"
+    r"reached .{0,30}(?:quota|limit)",
+    re.IGNORECASE,
+)
+_ANOTHER = re.compile(
+    r"mailbox|recipient|inbox|user|storage|disk|over ?quota|\b[45]\.(?:2\.\d|3\.4|5\.3)|hop|line|header", re.IGNORECASE
+)
+"""What `_SOME` may be about instead of the account."""
+
+
+def limit_of(code: int, text: str) -> float:
+    """Seconds that the account must rest, when the answer says that it sent too much; 0 when it says something else."""
+    said = f"{code} {_PREFACE.sub('', text)}"
+    if _OF_THE_MAIL.search(said):
+        return 0.0
+    for pattern, rest in ((_DAY, LIMIT_PAUSE), (_HOUR, HOUR_PAUSE), (_MOMENT, RATE_PAUSE)):
+        if pattern.search(said):
+            return rest
+    return LIMIT_PAUSE if code not in {452, 552} and _SOME.search(said) and not _ANOTHER.search(said) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +67,8 @@ class Stop:
 
     cause: Literal["login", "limit"]
     error: ServerError
+    rest: float = 0.0
+    """For how many seconds, when it is a limit."""
 
 
 def later(row: Submission, error: str, delay: float, **more: Any) -> Result:
@@ -48,15 +87,22 @@ def judge(row: Submission, out: Outcome) -> tuple[Result, Stop | None]:
     if out.state == "unknown":
         error = f"it may have been sent: {said}"[:1000]
         return Result(row.id, row.epoch, "unknown", out.code, error, delay=0.0), None
-    people = {a: RecipientState(a, "pending" if c < 500 else "failed", c, t[:500]) for a, (c, t) in out.refused.items()}
+    people = {
+        a: RecipientState(a, "pending" if c < 500 or limit_of(c, t) else "failed", c, t[:500])
+        for a, (c, t) in out.refused.items()
+    }
+    failed = {a: p for a, p in people.items() if p.state == "failed"}
+    limit = _limit(out)
     if out.state == "sent":
-        return _sent(row, out, people), None
+        return _sent(row, out, people), limit
     if out.step == "hook":
         return later(row, said, 0.0), None
     if out.code in {530, 534, 535, 538}:
         return later(row, said, 0.0), Stop("login", AuthenticationFailed(f"the server wants another login: {said}"))
-    if out.code is not None and _LIMIT.search(said) and not _OF_THE_RECIPIENT.search(said):
-        return later(row, said, 0.0, code=out.code), Stop("limit", Throttled(f"the sending limit is reached: {said}"))
+    if limit is not None:
+        # Who meets one each time may be at fault itself, and must not be the first of all each time.
+        delay = BACKOFF[min(row.attempts, len(BACKOFF)) - 1] if row.attempts > 2 else 0.0
+        return later(row, said, delay, code=out.code, recipients=failed), limit
     if out.state == "permanent" or (out.code == 503 and row.attempts > 1):
         for a in row.pending:
             people.setdefault(a, RecipientState(a, "failed", out.code, out.text[:500]))
@@ -67,8 +113,16 @@ def judge(row: Submission, out: Outcome) -> tuple[Result, Stop | None]:
         delay = NO_SERVER[min(row.attempts, len(NO_SERVER)) - 1]
     else:
         delay = 1.0 if out.code == 503 else BACKOFF[min(row.attempts, len(BACKOFF)) - 1]
-    failed = {a: p for a, p in people.items() if p.state == "failed"}
     return later(row, said, delay, code=out.code, recipients=failed), None
+
+
+def _limit(out: Outcome) -> Stop | None:
+    """Whether the server says, of the mail or of one of its recipients, that the account sent too much."""
+    answers = [*out.refused.values()]
+    if out.code is not None and out.state != "sent":
+        answers.append((out.code, out.text))
+    rest, text = max(((limit_of(c, t), f"{c} {t}") for c, t in answers), default=(0.0, ""))
+    return Stop("limit", Throttled(f"the sending limit is reached: {text}"[:1000]), rest) if rest else None
 
 
 def _sent(row: Submission, out: Outcome, people: dict[str, RecipientState]) -> Result:

@@ -230,7 +230,10 @@ class Delivery(Recovery):
                 return cause, reason
             if mark == self._credentials() or (self.account.token is not None and not self._offers):
                 return cause, shown
-            await tallies.resume(tx, self.account.key, causes=["login"])  # another password or token: another chance
+            # Another password or token: another chance.
+            if await tallies.resume(tx, self.account.key, now=now, causes=["login"]):
+                resumed = event("account.resumed", now, account=self.account.key, data={"cause": "login"})
+                await append_events(tx, [resumed])
         return None
 
     def _credentials(self) -> str:

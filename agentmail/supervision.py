@@ -199,9 +199,11 @@ class Supervision:
 
         async def work(tx: Tx) -> bool:
             now = await database_now(tx)
+            if not await tallies.resume(tx, account, now=now):
+                return False
             await append_event(tx, "account.resumed", account=account, at=now, data={"by": by})
             await announce(tx)
-            return await tallies.resume(tx, account)
+            return True
 
         return await self._run(work)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import and_, bindparam, case, delete, func, insert, select, text, union, update
+from sqlalchemy import and_, bindparam, case, delete, func, insert, or_, select, text, union, update
 
 from ..errors import NotFound
 from ..message.domains import address_key
@@ -22,7 +22,7 @@ from .bulk import Insert, next_ids
 from .database import Tx
 from .direct import Statement
 from .reading import number
-from .tables.outbox import BODY, RECIPIENT, SUBMISSION
+from .tables.outbox import BODY, PAUSE, RECIPIENT, SUBMISSION
 from .tables.threads import ALIAS, INFO, LOCATION, MESSAGE
 
 S, R = SUBMISSION.c, RECIPIENT.c
@@ -262,8 +262,13 @@ async def take_unknown(
 
 
 async def take_expired(tx: Tx, account: str, *, now: float) -> list[int]:
-    """Queued for too long: failed. What an earlier attempt brought to somebody did leave, and is sent."""
-    expired = and_(S.account == account, S.state == "queued", S.expires_at <= now, S.next_at <= now)
+    """Queued for too long: failed. What an earlier attempt brought to somebody did leave, and is sent.
+
+    While the account is paused its mail has time.
+    """
+    standing = or_(PAUSE.c.until.is_(None), PAUSE.c.until > now)
+    paused = select(PAUSE.c.account).where(PAUSE.c.account.in_((account, "*")), standing).exists()
+    expired = and_(S.account == account, S.state == "queued", S.expires_at <= now, S.next_at <= now, ~paused)
     if (await tx.execute(select(S.id).where(expired).limit(1))).first() is None:
         return []
     partly = select(R.submission).where(R.submission == S.id, R.state == "sent").exists()

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Integer, Select, Text, bindparam, delete, func, or_, select
+from sqlalchemy import BindParameter, ColumnElement, Integer, Select, Text, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from ..message.domains import address_key
@@ -214,12 +214,17 @@ async def pause(
     await _upsert(tx, PAUSE, {"account": account, "cause": cause}, values)
 
 
-async def resume(tx: Tx, account: str, *, causes: Collection[str] = ()) -> bool:
-    """Lift these pauses, or all of the account; whether there was one."""
+async def resume(tx: Tx, account: str, *, now: float, causes: Collection[str] = ()) -> bool:
+    """Lift these pauses, or all of the account; whether there was one. What waited has its two days from now on."""
     query = delete(PAUSE).where(PAUSE.c.account == account)
     if causes:
         query = query.where(PAUSE.c.cause.in_(sorted(causes)))
-    return (await tx.execute(query)).rowcount > 0
+    if (await tx.execute(query)).rowcount == 0:
+        return False
+    until = now + 2 * _DAY
+    waited = [S.state == "queued", S.expires_at < until, *([S.account == account] if account != EVERY else [])]
+    await tx.execute(update(SUBMISSION).where(*waited).values(expires_at=until))
+    return True
 
 
 async def grant(tx: Tx, account: str, address: str, *, reason: str, now: float) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from agentmail.errors import Throttled
+from agentmail.errors import AuthenticationFailed, Throttled
 
 from .conftest import Bench
+from .scripted import with_password
+from .test_life import events
 
 
 async def test_going_too_fast_rests_the_account_for_a_minute(bench: Bench) -> None:
@@ -31,3 +35,44 @@ async def test_a_limit_that_the_second_recipient_met_fails_nobody(bench: Bench) 
     await bench.clock.advance(4 * 3600 + 1)
     assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
     assert [["ana@test.local"], ["bob@test.local"]] == [to for _, to, _ in bench.server.taken]
+
+
+@pytest.mark.parametrize("every", [False, True])
+async def test_a_pause_stops_the_time_that_mail_has(bench: Bench, every: bool) -> None:
+    """Somebody pulls the switch on Friday and lets go on Monday: nothing is lost."""
+    waiting = await bench.box.submit(bench.mail(), send_at=bench.clock() + timedelta(minutes=1))
+    await bench.box.pause(by="Bo", reason="it went mad", every=every)
+    for _ in range(4):
+        await bench.clock.advance(86_400)
+        await bench.box.deliver_due()
+    assert "queued" == (await bench.box.get(waiting.id)).state
+    await bench.box.resume(by="Bo", every=every)
+    bench.server.script["mail"] = "451 4.3.0 later"
+    await bench.box.deliver_due()
+    assert ("queued", 451) == ((again := await bench.box.get(waiting.id)).state, again.code)
+    bench.server.script.clear()
+    await bench.clock.advance(300)
+    assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
+
+
+async def test_a_password_may_take_a_week_to_change(bench: Bench) -> None:
+    bench.server.extensions = ("AUTH PLAIN",)
+    bench.server.script["auth"] = "535 5.7.8 no"
+    wrong = bench.outbox(account=with_password(bench.server.account(), "wrong"))
+    with pytest.raises(AuthenticationFailed):
+        await wrong.submit(bench.mail())
+    for _ in range(7):
+        await bench.clock.advance(86_400)
+        await wrong.deliver_due()
+    bench.server.script.clear()
+    right = bench.outbox(account=with_password(bench.server.account(), "right"))
+    assert ["sent"] == [s.state for s in await right.deliver_due()]
+    assert "account.resumed" in await events(bench)
+
+
+async def test_resuming_what_was_not_paused_is_no_event(bench: Bench) -> None:
+    assert not await bench.box.resume(by="Bo")
+    assert "account.resumed" not in await events(bench)
+    await bench.box.pause(by="Bo", reason="x")
+    assert await bench.box.resume(by="Bo")
+    assert 1 == (await events(bench)).count("account.resumed")

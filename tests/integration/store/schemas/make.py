@@ -1,7 +1,7 @@
 """Keep what this version writes, for the versions after it: `python -m tests.integration.store.schemas.make`.
 
 Run it when the schema changed and is about to be released; an older revision may be named. It never touches a dump
-that exists.
+that exists. It knows nothing of a full-text index (from 0005 on): whole files of later versions come from `written.py`.
 """
 
 from __future__ import annotations

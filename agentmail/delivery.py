@@ -388,7 +388,7 @@ class Delivery(Recovery):
             reason = f"{self._credentials()} {stop.error}" if stop.cause == "login" else str(stop.error)
             await tallies.pause(tx, row.account, cause=stop.cause, reason=reason, by="server", now=now, until=until)
             events.append(event("account.paused", now, account=row.account, data={"cause": stop.cause}))
-        if result.state == "sent" and row.message is not None:
+        if result.reply and row.message is not None:
             other = assigned_id(self.account.smtp_host, result.reply)
             if other is not None and other != row.message_id:
                 await self.store.alias(tx, row.message, other)

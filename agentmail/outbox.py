@@ -380,6 +380,7 @@ def _difference(before: Message, to_before: Sequence[str], now: Message, to_now:
         # The copy to ourselves is ours, not the caller's.
         "recipients": tuple(sorted(set(map(address_key, who)) - {own}) for who in (to_before, to_now)),
         "subject": (before.subject, now.subject),
+        "answers": (" ".join(before.in_reply_to), " ".join(now.in_reply_to)),
         "text": (before.text, now.text),
         "html": (before.html, now.html),
         "attachments": (
@@ -387,9 +388,13 @@ def _difference(before: Message, to_before: Sequence[str], now: Message, to_now:
             [(a.name, a.content) for a in now.attachments],
         ),
     }
-    found = []
-    for name, (a, b) in pairs.items():
-        if a != b:
-            shown_a, shown_b = (str(x)[:60] if name in {"recipients", "subject", "text"} else "" for x in (a, b))
-            found.append(f"{name}: was {shown_a!r}, now {shown_b!r}" if shown_a or shown_b else name)
-    return "; ".join(found)
+    different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return "; ".join(n if n in {"html", "attachments"} else f"{n}: {_shown(p[0], p[1])}" for n, p in different.items())
+
+
+def _shown(before: object, now: object) -> str:
+    """Both, from shortly before the place where they begin to differ."""
+    a, b = str(before), str(now)
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    start = max(0, same - 20)
+    return f"was {a[start : start + 60]!r}, now {b[start : start + 60]!r}"

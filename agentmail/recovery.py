@@ -96,7 +96,7 @@ class Recovery(Supervision):
             if row is None:
                 return
             # A copy of an earlier attempt proves nothing about the recipients of this one.
-            partly = any(r.state == "sent" for r in row.recipients)
+            partly = any(r.state in {"sent", "bounced"} for r in row.recipients)
             found = None if partly else seen or await self._found(row)
             await self.store.db.run(lambda tx, r=row, f=found, p=partly: self._looked(tx, r, f, partly=p))  # type: ignore[misc]
 

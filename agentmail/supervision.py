@@ -163,6 +163,8 @@ class Supervision:
 
         async def more(tx: Tx, row: Submission, now: float) -> None:
             await submissions.set_recipients(tx, row.id, "pending", of="failed")
+            if row.kind == "reply":
+                await submissions.answer_again(tx, row)
 
         return await self._change(id, ["failed", "queued"], "submission.retried", by, state="queued", more=more)
 

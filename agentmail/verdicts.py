@@ -136,4 +136,5 @@ def _sent(row: Submission, out: Outcome, people: dict[str, RecipientState]) -> R
     # Too many at once (452 4.5.3): the rest goes at once, in a transaction of its own (RFC 5321 4.5.3.1.10).
     split = all(p.code == 452 for p in waiting)
     delay = 0.0 if split else BACKOFF[min(row.attempts, len(BACKOFF)) - 1]
-    return later(row, f"sent to the others; waiting: {refused}", delay, code=out.code, recipients=people)
+    waiting_for = f"sent to the others; waiting: {refused}"
+    return later(row, waiting_for, delay, code=out.code, recipients=people, reply=out.text[:1000])

@@ -156,6 +156,14 @@ async def answer_to(tx: Tx, account: str, message: int) -> tuple[Submission | No
     return (None, 0) if top is None else ((await read(tx, [newest]))[0], int(top) + 1)
 
 
+async def answer_again(tx: Tx, row: Submission) -> None:
+    """A failed answer is tried again: it is the answer to its message once more."""
+    if row.answers is not None:
+        await hold(tx, f"answers {row.account} {row.answers}")
+        _, generation = await answer_to(tx, row.account, row.answers)
+        await tx.execute(update(SUBMISSION).where(S.id == row.id).values(generation=generation))
+
+
 async def page(
     tx: Tx, account: str, *, states: Collection[str] = (), limit: int = 50, before: int | None = None
 ) -> list[Submission]:
@@ -320,7 +328,7 @@ async def sent_under(tx: Tx, account: str, message_ids: Collection[str], *, sinc
     )
     under = select(S.id).where(S.account == account, S.message_id.in_(sorted(message_ids)))
     named = S.id.in_(union(under, select(S.id).where(S.message.in_(known_as.scalar_subquery()))))
-    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), _AGE >= since))
+    found = await _rows(tx, and_(S.account == account, named, S.state.in_(_TRIED), _AGE >= since))
     return found[0] if found else None
 
 
@@ -330,7 +338,7 @@ async def sent_from(tx: Tx, account: str, return_paths: Collection[str], *, sinc
         return None
     tags = sorted({tag for path in return_paths if (tag := return_tag(path)) is not None})
     named = and_(S.return_tag.in_(tags), func.lower(S.mail_from).in_(sorted(return_paths)))
-    found = await _rows(tx, and_(S.account == account, named, S.state.in_(("sent", "unknown")), _AGE >= since))
+    found = await _rows(tx, and_(S.account == account, named, S.state.in_(_TRIED), _AGE >= since))
     return found[0] if len(found) == 1 else None
 
 
@@ -342,9 +350,11 @@ def return_tag(mail_from: str) -> str | None:
 
 async def bounce(tx: Tx, id_: int, address: str, *, code: str, text: str) -> bool:
     """Mark a recipient as bounced; False when we never sent to it, or it is marked already."""
+    over = select(S.id).where(S.id == id_, S.state.in_(("sent", "unknown"))).exists()
+    went = or_(R.state == "sent", and_(R.state == "pending", over))
     done = await tx.execute(
         update(RECIPIENT)
-        .where(R.submission == id_, func.lower(R.address) == address_key(address), R.state.in_(("sent", "pending")))
+        .where(R.submission == id_, func.lower(R.address) == address_key(address), went)
         .values(state="bounced", text=f"{code} {text}".strip()[:500])
     )
     return done.rowcount > 0
@@ -375,6 +385,8 @@ _ROWS = (
     .outerjoin(MESSAGE, MESSAGE.c.id == S.message)
     .order_by(S.id)
 )
+_TRIED = ("sent", "unknown", "queued", "sending")
+"""Some may have it while others wait."""
 _AGE = S.created_at + 0.0
 """For what is looked up by a name: SQLite would rather walk the index of times, over two weeks of mail."""
 _RECIPIENTS = select(R.submission, R.address, R.state, R.code, R.text).order_by(R.submission, R.position)

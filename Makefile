@@ -35,8 +35,9 @@ $(STAMP): pyproject.toml scripts/setup.sh
 	@sh scripts/setup.sh "$(PYTHON)" "$(VENV)"
 	@touch $@
 
-docs: $(STAMP)  ## the pages that are written by the code
+docs: $(STAMP)  ## what is written by the code: pages, and the schema of a new store
 	$(BIN)/python scripts/write-command-reference.py
+	$(BIN)/python scripts/write-schema.py
 
 fuzz: $(STAMP)
 	@$(BIN)/python -c "import atheris" 2>/dev/null || $(BIN)/python -m pip install --quiet "atheris>=3,<4"

@@ -11,6 +11,8 @@ from ..errors import StoreError, StoreTooNew
 from .database import Database, Tx, shown
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+SCRIPT = _MIGRATIONS / "sqlite.sql"
+"""What the migrations make of an empty SQLite file."""
 _LOCK = 0x61_67_65_6E_74  # "agent": the key of PostgreSQL's advisory lock, the same in every process
 _OURS = ("thread", "message", "account")
 _FOREIGN = "of another program"
@@ -57,11 +59,28 @@ def _locked_upgrade(db: Database) -> Any:
         if not db.sqlite:  # SQLite's BEGIN IMMEDIATE is the lock already
             await tx.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
         found = await tx.run_sync(_revision)  # another process may have been first
-        if not _is_current(found, db):
+        if _is_current(found, db):
+            return found
+        made = found is None and db.sqlite and await tx.run_sync(_create)
+        if not made:
             await tx.run_sync(migrate)
         return found
 
     return work
+
+
+def _create(connection: Connection) -> bool:
+    """Make the tables in an empty SQLite file, without the migrations. False, and nothing made, when the file holds
+    something of somebody's already, or the script is of another revision.
+    """
+    script = SCRIPT.read_text("utf-8")
+    if not script.endswith(f"('{revisions()[-1]}');\n"):
+        return False
+    if connection.exec_driver_sql("SELECT 1 FROM sqlite_master LIMIT 1").first() is not None:
+        return False
+    for statement in script.split(";\n")[:-1]:
+        connection.exec_driver_sql(statement)
+    return True
 
 
 def _revision(connection: Connection) -> str | None:

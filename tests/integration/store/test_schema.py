@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -38,6 +41,50 @@ async def test_the_migrations_add_up_to_the_tables(store_url: str) -> None:
 
     async with ThreadStore(store_url) as store, store.reading() as tx:
         assert await tx.run_sync(differences) == []
+
+
+def _writer() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("write_schema", ROOT / "scripts/write-schema.py")
+    assert spec is not None
+    assert spec.loader is not None
+    writer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(writer)
+    return writer
+
+
+async def test_a_new_file_is_made_by_a_script_that_is_what_the_migrations_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, migrated, made = _writer(), tmp_path / "migrated.db", tmp_path / "made.db"
+    await writer.migrated(migrated)
+    assert schema.SCRIPT.read_text("utf-8") == writer.script(migrated), "run `make docs`"
+    monkeypatch.setattr(schema, "migrate", None)
+    async with ThreadStore(f"sqlite:///{made}"):
+        pass
+    monkeypatch.undo()
+    assert writer.script(made) == writer.script(migrated)
+    with closing(sqlite3.connect(made)) as one, closing(sqlite3.connect(migrated)) as other:
+        for table in ("search_config", "alembic_version"):
+            rows = f"SELECT * FROM {table} ORDER BY 1"
+            assert one.execute(rows).fetchall() == other.execute(rows).fetchall()
+
+
+@pytest.mark.parametrize("why", ["of another revision", "not empty"])
+async def test_where_the_script_does_not_fit_the_migrations_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    path = tmp_path / "store.db"
+    if why == "not empty":
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE notes (words TEXT)")
+    else:
+        script = tmp_path / "sqlite.sql"
+        script.write_text("CREATE TABLE;\n\nINSERT INTO alembic_version (version_num) VALUES ('0001_threads');\n")
+        monkeypatch.setattr(schema, "SCRIPT", script)
+    async with ThreadStore(f"sqlite:///{path}") as store:
+        assert await schema.upgrade(store.db) == schema.revisions()[-1]
+        await store.register(US)
+        assert (await store.file(message("a"), account=US)).new
 
 
 def _of_the_search_index(difference: object) -> bool:

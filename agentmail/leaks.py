@@ -1,7 +1,10 @@
-"""What never belongs into mail that a model wrote: keys and passwords, by the forms their makers gave them."""
+"""What never belongs into mail that a model wrote: keys and passwords, by the forms their makers gave them, and what
+mail programs fetch from elsewhere, so that showing the mail tells something.
+"""
 
 from __future__ import annotations
 
+import html as html_module
 import re
 
 SECRETS: tuple[tuple[str, str], ...] = (
@@ -31,3 +34,26 @@ SECRETS: tuple[tuple[str, str], ...] = (
 def secrets_in(text: str) -> list[str]:
     """The names of the kinds of secrets that a text holds."""
     return list(dict.fromkeys(name for name, pattern in SECRETS if re.search(pattern, text)))
+
+
+_ONE, _SET = (re.compile(rf"{begin}(?:https?:)?//", re.IGNORECASE) for begin in (r"\A\s*+", r"(?:\A|[\s,])"))
+_ATTRIBUTE = re.compile(
+    r"""(?<![\w-])(src|srcset|poster|background|data|lowsrc|dynsrc)\s*+=\s*+("[^"]*+"|'[^']*+'|[^\s"'>]++)""",
+    re.IGNORECASE,
+)
+_REMOTE = r"""\s*+["']?\s*+(?:https?:)?//"""
+_FETCHED = re.compile(
+    rf"<(?:link|image|use)\b[^<>]{{0,1000}}?\bhref\s*+={_REMOTE}|\burl\({_REMOTE}|@import{_REMOTE}|"
+    r"!\[[^\]\n]{0,300}\]\(",
+    re.IGNORECASE,
+)
+
+
+def fetches(html: str) -> bool:
+    """Whether whoever shows this HTML, or text, gets something from elsewhere: an image, mostly."""
+    if _FETCHED.search(html):
+        return True
+    return any(
+        (_SET if name.lower() == "srcset" else _ONE).search(html_module.unescape(value.strip("\"'")))
+        for name, value in _ATTRIBUTE.findall(html)
+    )

@@ -341,7 +341,9 @@ class Outbox(Delivery):
             wrote, named, known, granted = await tallies.familiar(tx, account, thread, recipients)
             update |= {
                 "wrote": frozenset(wrote), "named": frozenset(named), "known": frozenset(known),
-                "granted": frozenset(granted), "text": message.text, "html": message.html or "",
+                "granted": frozenset(granted), "around": await tallies.around(tx, account, thread),
+                "text": f"{message.subject}\n{message.text}" if kind == "new" else message.text,
+                "html": message.html or "",
                 "attachments_elsewhere": attachments_elsewhere, "attachments_unknown": attachments_unknown,
                 "read_elsewhere": read_elsewhere,
             }  # fmt: skip

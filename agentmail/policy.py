@@ -14,13 +14,13 @@ what would allow it.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .leaks import secrets_in
+from .leaks import fetches, secrets_in
+from .lookalikes import look_alike
 from .message.domains import address_key, same_domain
 from .message.models import Message
 
@@ -123,8 +123,11 @@ class Situation(BaseModel):
     """Recipients that this account exchanged mail with, in any thread."""
     granted: frozenset[str] = frozenset()
     """Addresses that program code vouched for (`inbox.grant`)."""
+    around: frozenset[str] = frozenset()
+    """Domains of everybody in this thread, and of those that this account wrote to lately: whom one may imitate."""
     answers: Message | None = None
     text: str = ""
+    """All that is written: also the subject, where it is not the answered message's."""
     html: str = ""
     attachments_elsewhere: tuple[str, ...] = ()
     """Names of attachments that come from other threads of the mailbox."""
@@ -229,7 +232,10 @@ def _never(policy: Policy, s: Situation) -> Iterable[Reason]:
         yield Reason(rule="loop:own", action="deny", text="this reply would only go to ourselves")
     if s.answers is None:
         return
-    if machine := _MACHINES.get(s.answers.automated or ""):
+    kind = s.answers.automated
+    if kind == "agent" and (s.answers.header("list-id") or s.answers.header("list-post")):
+        kind = "list"
+    if machine := _MACHINES.get(kind or ""):
         yield Reason(
             rule="loop:automatic",
             action="deny",
@@ -244,7 +250,7 @@ def _never(policy: Policy, s: Situation) -> Iterable[Reason]:
                 text=f"nobody reads {address}",
             )
     return_path = s.answers.header("return-path")
-    if return_path is not None and return_path.strip() in {"", "<>"} and s.answers.automated is None:
+    if return_path is not None and return_path.strip() in {"", "<>"} and kind in {None, "agent"}:
         yield Reason(
             rule="loop:null-sender",
             action="deny",
@@ -330,7 +336,8 @@ def _people(policy: Policy, s: Situation) -> Iterable[Reason]:
         )
     forged = s.answers is not None and s.answers.auth is not None and s.answers.auth.dmarc == "fail"
     trusted = s.own | s.granted
-    familiar = {_domain(a) for a in s.own | s.wrote | s.known | s.granted} | {d.lstrip("@") for d in policy.allow}
+    familiar = {_domain(a) for a in s.own | s.wrote | s.known | s.granted} | s.around
+    familiar |= {_domain(address_key(a)) for a in policy.allow}
     for address in s.recipients:
         if address in trusted or _listed(address, policy.allow):
             continue
@@ -382,10 +389,12 @@ def _people(policy: Policy, s: Situation) -> Iterable[Reason]:
 
 
 def _led_elsewhere(address: str, answers: Message | None) -> bool:
-    """Reply-To names it, and neither the sender nor somebody of the sender's domain does."""
+    """Reply-To names it, and it is out of the sender's domain, with what is below and above that."""
     if answers is None or answers.sender is None or address not in {a.key for a in answers.reply_to}:
         return False
-    return _domain(address) != answers.sender.domain
+    there, here = f".{_domain(address)}", f".{_domain(answers.sender.key)}"
+    above, below = sorted((there, here), key=len)
+    return there != here and not (below.endswith(above) and above.count(".") > 1)
 
 
 def _volume(policy: Policy, s: Situation) -> Iterable[Reason]:
@@ -398,10 +407,6 @@ def _volume(policy: Policy, s: Situation) -> Iterable[Reason]:
         yield _cap("max_unanswered", policy.max_unanswered, "messages in a row without an answer")
 
 
-_IMAGE = re.compile(
-    r"<img\b[^>]{0,2000}?\bsrc\s*=\s*[\"']?\s*(?:https?:)?//|url\(\s*[\"']?\s*(?:https?:)?//|!\[[^\]\n]{0,300}\]\(",
-    re.IGNORECASE,
-)
 _LINK = re.compile(r"https?://[^\s<>\"')\]]+", re.IGNORECASE)
 
 
@@ -416,7 +421,7 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
         yield Reason(rule="attachments", action="hold", text="attachments are held")
     for name in secrets_in(f"{s.text}\n{s.html}"):
         yield Reason(rule="secrets", action=policy.secrets, text=f"the text holds what looks like a {name}")
-    if not policy.remote_images and _IMAGE.search(s.html or s.text):
+    if not policy.remote_images and fetches(s.html or s.text):
         yield Reason(rule="remote_images", action="hold", text="an image would be fetched from elsewhere")
     longest = max((len(m[0]) for m in _LINK.finditer(f"{s.text}\n{s.html}")), default=0)
     if longest > policy.max_link_length:
@@ -438,52 +443,6 @@ def _listed(address: str, entries: Iterable[str]) -> bool:
 
 def _domain(address: str) -> str:
     return address.rpartition("@")[2]
-
-
-_SHAPES = str.maketrans(
-    {"0": "o", "1": "l", "3": "e", "5": "s", "і": "i", "ӏ": "l", "а": "a", "е": "e", "о": "o", "р": "p", "с": "c",
-     "у": "y", "х": "x", "ѕ": "s", "ԁ": "d", "ո": "n", "ɡ": "g", "ο": "o", "α": "a", "ν": "v", "ι": "i", "κ": "k",
-     "τ": "t", "ρ": "p", "-": None}
-)  # fmt: skip
-
-
-def look_alike(domain: str, familiar: Iterable[str]) -> str | None:
-    """The familiar domain that this one could be mistaken for, or None."""
-    shape = _shape(domain)
-    for other in sorted(familiar):
-        if not other or other == domain or len(other) <= 4:
-            continue
-        if shape == _shape(other) or _one_apart(domain, other) or _worn(domain, other):
-            return other
-    return None
-
-
-def _shape(domain: str) -> str:
-    """What the eye sees: accents off, look-alikes folded, "rn" as "m"."""
-    if "xn--" in domain:
-        try:
-            domain = domain.encode("ascii").decode("idna")
-        except UnicodeError:
-            pass
-    folded = "".join(c for c in unicodedata.normalize("NFKD", domain.casefold()) if not unicodedata.combining(c))
-    return folded.translate(_SHAPES).replace("rn", "m").replace("vv", "w").replace("i", "l")
-
-
-def _one_apart(a: str, b: str) -> bool:
-    """One letter changed, added, left out, or two neighbours swapped, in a name long enough to matter."""
-    if min(len(a), len(b)) < 8 or abs(len(a) - len(b)) > 1 or a.rpartition(".")[2] != b.rpartition(".")[2]:
-        return False
-    start = 0
-    while start < min(len(a), len(b)) and a[start] == b[start]:
-        start += 1
-    x, y = a[start:], b[start:]
-    return x[1:] == y[1:] or x[1:] == y or x == y[1:] or (x[:2] == y[1::-1] and x[2:] == y[2:])
-
-
-def _worn(domain: str, other: str) -> bool:
-    """`acme.test.evil.test`: the whole of the other one in front of somebody else's. `acme.com.br` is a country's."""
-    rest = f".{domain}".partition(f".{other}.")[2]
-    return "." in other and len(rest) > 2
 
 
 def resembles(one: str, other: str) -> bool:

@@ -127,6 +127,24 @@ async def familiar(
     return wrote, named, known, await found(_GRANTED, account=account)
 
 
+_ATOMS = Statement(lambda postgres: select(PERSON.c.atom).where(PERSON.c.thread == _IN).limit(500))
+_LATELY = Statement(
+    lambda postgres: select(_LOWER)
+    .join(SUBMISSION, S.id == R.submission)
+    .where(S.account == _OF, S.state == "sent")
+    .order_by(S.id.desc())
+    .limit(1_000)
+)
+
+
+async def around(tx: Tx, account: str, thread: int | None) -> frozenset[str]:
+    """Domains of everybody in the thread, and of those the account wrote to lately."""
+    found = list((await _LATELY.run(tx, account=account)).rows)
+    if thread is not None:
+        found += (await _ATOMS.run(tx, thread=thread)).rows
+    return frozenset(str(who).rpartition("@")[2] for (who,) in found if "@" in who)
+
+
 _LAST_OF = Statement(
     lambda postgres: select(MESSAGE.c.parsed)
     .where(MESSAGE.c.thread == bindparam("thread"), MESSAGE.c.sender == bindparam("sender"), ~MESSAGE.c.outgoing)

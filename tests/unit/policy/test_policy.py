@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentmail import policy as policy_module
+from agentmail.lookalikes import look_alike
 from agentmail.message.auth import Auth
+from agentmail.message.domains import address_key
 from agentmail.message.models import Address, Message
-from agentmail.policy import WAYS, Counts, Policy, Situation, decide, hop_of, look_alike, resembles
+from agentmail.policy import WAYS, Counts, Policy, Situation, decide, hop_of, resembles
 
 ANA, BOB, NEW = "ana@acme.test", "bob@acme.test", "new@elsewhere.test"
 OWN = frozenset({"agent@ours.test"})
@@ -107,6 +110,16 @@ def test_reply_to_that_leads_elsewhere() -> None:
     assert {} == rules(Policy(), tool(BOB, kind="reply", answers=colleague, known={BOB}))
 
 
+@pytest.mark.parametrize(
+    ("sender", "to", "expected"),
+    [("ana@news.acme.test", BOB, set()), (ANA, "x@desk.acme.test", set()), (ANA, "x@notacme.test", {"reply_to"}),
+     (ANA, "x@acme.test.evil.test", {"reply_to"}), (ANA, "x@test", {"reply_to"})],
+)  # fmt: skip
+def test_reply_to_within_an_organisation(sender: str, to: str, expected: set[str]) -> None:
+    asked = message(sender, reply_to=(Address(email=to),))
+    assert expected == set(rules(Policy(), tool(to, kind="reply", answers=asked, known={to}))) - {"look_alike"}
+
+
 def test_a_forged_sender_is_nobody_we_know() -> None:
     forged = message(auth=Auth(server="mx.ours.test", dmarc="fail"))
     assert {"new_recipients": "hold"} == rules(Policy(), tool(ANA, kind="reply", answers=forged))
@@ -160,6 +173,40 @@ def test_look_alikes(domain: str, known: str) -> None:
 )
 def test_not_look_alikes(domain: str) -> None:
     assert None is look_alike(domain, {"example.com", "acme.test", "b.c"})
+
+
+@pytest.mark.parametrize(
+    ("domain", "known"),
+    [("mıcrosoft.com", "microsoft.com"), ("paypaɩ.com", "paypal.com"), ("аррӏе.com", "apple.com"),
+     ("һotmail.com", "hotmail.com"), ("ѕtrіре.com", "stripe.com"), ("ԝikiрedia.org", "wikipedia.org"),
+     ("amazοn.com", "amazon.com"), ("łinkedin.com", "linkedin.com"), ("ɢoogle.com", "google.com"),
+     ("facebооk.com", "facebook.com"), ("straße-bank.com", "strasse-bank.com"), ("paypalς.com", "paypals.com"),
+     ("clelta.com", "delta.com"), ("acme.com-login.test", "acme.com"), ("www.acme.com-secure.net", "acme.com"),
+     ("mail.acrne.co.uk", "mail.acme.co.uk"), ("acmecorq.co.uk", "acmecorp.co.uk"),
+     ("contos0.onmicrosoft.com", "contoso.onmicrosoft.com"), ("contosa.onmicrosoft.com", "contoso.onmicrosoft.com")],
+)  # fmt: skip
+def test_look_alikes_in_other_letters(domain: str, known: str) -> None:
+    assert known == look_alike(address_key(f"x@{domain}")[2:], {known})
+
+
+@pytest.mark.parametrize(
+    ("domain", "known"),
+    [("acme.lt", "acme.it"), ("acme.al", "acme.ai"), ("acmecorp.nl", "acmecorp.ni"),  # one company, two countries
+     ("uk.acme.com", "us.acme.com"), ("mx1.acme.com", "mx2.acme.com"), ("shop1.acme.co.uk", "shop2.acme.co.uk"),
+     ("mail.com", "gmail.com"), ("ymail.com", "gmail.com"), ("gmail.com", "mail.com"), ("email.com", "gmail.com"),
+     ("acme.com", "mail.acme.com"), ("acme.de", "acme.com"), ("acme-bank.com", "acme.com"),
+     ("hotmail.fr", "hotmail.com"), ("outlook.de", "outlook.es"), ("live.com", "line.com")],
+)  # fmt: skip
+def test_ordinary_pairs_are_no_look_alikes(domain: str, known: str) -> None:
+    assert None is look_alike(domain, {known})
+
+
+def test_whoever_is_around_can_be_imitated() -> None:
+    """Not only those that this very mail goes to: mostly it goes to the imitator alone."""
+    s = tool("ana@acrne.test", wrote={"ana@acrne.test"}, known={"ana@acrne.test"})
+    assert {} == rules(Policy(), s)
+    assert {"look_alike": "hold"} == rules(Policy(), s.model_copy(update={"around": frozenset({"acme.test"})}))
+    assert {"look_alike": "hold"} == rules(Policy(allow=("Bob@ACME.test",)), s)
 
 
 @pytest.mark.parametrize(
@@ -217,6 +264,35 @@ def test_remote_images(html: str) -> None:
     assert {} == rules(Policy(), tool(html='<img src="cid:logo">'))
 
 
+@pytest.mark.parametrize(
+    "html",
+    ['<img alt="<" srcset="https://x.test/a 1x, b.png 2x">', '<img srcset="cid:a, https://x.test/b 2x">',
+     "<table background=//x.test/a>", '<video poster="https://x.test/a">', '<img src="&#104;ttps:&#x2f;/x.test/a">',
+     "<style>@import 'https://x.test/a.css';</style>", '<link rel=stylesheet href="https://x.test/a.css">',
+     '<svg><image href="//x.test/a"/></svg>', "<img src='\n https://x.test/a'>", "<object data=https://x.test/a>"],
+)  # fmt: skip
+def test_what_is_fetched_is_not_only_an_image(html: str) -> None:
+    assert {"remote_images": "hold"} == rules(Policy(), tool(html=html))
+
+
+@pytest.mark.parametrize(
+    "html",
+    ['<a href="https://x.test/a.png">look</a>', '<img data-src="https://x.test/a" src="cid:b">', "the src is 7",
+     "&lt;img src=&quot;https://x.test/a&quot;&gt;", '<img src="data:image/png;base64,//x">', "see https://x.test",
+     "<base target=_blank>", "curl (https://x.test)"],
+)  # fmt: skip
+def test_what_nobody_fetches(html: str) -> None:
+    assert {} == rules(Policy(), tool(html=html))
+
+
+@pytest.mark.parametrize("piece", ["src=", "src='", 'src="', "url( ", "<link ", " ", "@import ", "![", "src = "])
+def test_looking_for_it_takes_no_time(piece: str) -> None:
+    """Each of these grew with the square of the length in some way of writing the patterns."""
+    began = process_time()
+    rules(Policy(max_link_length=10**9), tool(html=piece * (100_000 // len(piece))))
+    assert process_time() - began < 5
+
+
 def test_long_links_carry_data() -> None:
     assert {"max_link_length": "hold"} == rules(Policy(), tool(text="https://x.test/?q=" + "a" * 300))
     assert {} == rules(Policy(), tool(text="https://x.test/" + "a" * 200))
@@ -246,7 +322,16 @@ def test_agents_may_talk_to_each_other() -> None:
     assert "allow" == decide(Policy(), reply(message(automated="agent"))).action
 
 
+@pytest.mark.parametrize("header", ["List-Id", "List-Post"])
+def test_agents_do_not_talk_over_a_list(header: str) -> None:
+    """Each of its members may be one."""
+    posted = message(automated="agent", headers=((header, "<team.acme.test>"),))
+    assert "deny" == decide(Policy(), reply(posted)).action
+
+
 def test_a_null_sender_is_not_answered() -> None:
+    empty = (("Return-Path", "<>"),)
+    assert "deny" == decide(Policy(), reply(message(automated="agent", headers=empty))).action
     assert "deny" == decide(Policy(), reply(message(headers=(("Return-Path", "<>"),)))).action
     assert "allow" == decide(Policy(), reply(message(headers=(("Return-Path", "<ana@acme.test>"),)))).action
 

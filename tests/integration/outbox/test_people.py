@@ -1,0 +1,41 @@
+"""What the store tells the policy about people and content: whom somebody imitates, what a subject holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentmail.message.parse import parse
+
+from .conftest import Bench
+
+
+async def test_who_imitates_somebody_of_the_thread_is_held(bench: Bench) -> None:
+    """Ana wrote; her imitator joins in, and the answer would go to him alone."""
+    raw = (
+        b"From: eve@acrne.test\r\nTo: agent@test.local\r\nCc: ana@acme.test\r\nSubject: x\r\n"
+        b"Message-ID: <q@acrne.test>\r\n\r\nmy new bank account is\r\n"
+    )
+    filed = await bench.store.file(parse(raw), account="agent@test.local", raw=raw)
+    question = await bench.store.message(filed.id)
+    sent = await bench.box.submit(bench.mail("eve@acrne.test"), kind="reply", answers=question, origin="tool")
+    assert ("held", ["eve@acrne.test: its domain looks like acme.test and is not"]) == (
+        sent.state, [r.split(" (")[0] for r in sent.reasons],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["reply", "new"])
+async def test_who_imitates_somebody_we_wrote_to_is_held(bench: Bench, kind: Any) -> None:
+    await bench.box.submit(bench.mail("ana@acme.test"))
+    question = await bench.receive(sender="eve@acrne.test")
+    answers = question if kind == "reply" else None
+    sent = await bench.box.submit(bench.mail("eve@acrne.test"), kind=kind, answers=answers, origin="tool")
+    assert ["eve@acrne.test: its domain looks like acme.test and is not"] == [r.split(" (")[0] for r in sent.reasons]
+
+
+async def test_a_secret_in_the_subject(bench: Bench) -> None:
+    await bench.receive()
+    sent = await bench.box.submit(bench.mail(subject="key AKIAIOSFODNN7EXAMPLE"), origin="tool")
+    assert "held" == sent.state
+    assert "AWS" in sent.reasons[0]

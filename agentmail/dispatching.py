@@ -42,13 +42,13 @@ class Dispatcher:
             self._undecided.clear()
         while True:
             self._undecided = {state: until for state, until in self._undecided.items() if until > now()}
-            async with self._store.reading() as tx:
+            async with self._store.reading(snapshot=True) as tx:
                 waiting = await belonging.unrouted(tx, self._account, known=list(self._undecided))
                 threads = await reading.threads_of(tx, [w.thread for w in waiting]) if waiting else {}
             if not waiting:
                 return
             for one in waiting:
-                if (thread := threads.get(one.thread)) is None:  # it was deleted meanwhile
+                if (thread := threads.get(one.thread)) is None:  # it was merged or deleted meanwhile
                     self._undecided[one.state] = now() + FAILED
                 elif not await self._give(one, thread, routes):
                     self._undecided.setdefault(one.state, now() + AGAIN)

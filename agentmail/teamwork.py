@@ -152,7 +152,9 @@ class Teamwork(Promises):
             )  # fmt: skip
 
         async def take() -> Turn:
-            return (await self._read_turns([await self.store.db.run(work)], lease))[0]
+            while not (found := await self._read_turns([await self.store.db.run(work)], lease)):
+                pass  # merged or deleted in between, and its claim with it: its name leads to where it is, or nowhere
+            return found[0]
 
         try:
             return await unbroken(take(), Turn.put_back)
@@ -222,12 +224,12 @@ class Teamwork(Promises):
         return {agent} if self.routes else {agent, ""}
 
     async def _read_turns(self, found: Sequence[Claim], lease: timedelta) -> list[Turn]:
-        async with self.store.reading() as tx:
+        async with self.store.reading(snapshot=True) as tx:
             threads = await reading.threads_of(tx, [claim.thread for claim in found])
         turns = [
             Turn(self, claim, thread, lease=lease, clock=self._clock, sleep=self._sleep)  # type: ignore[arg-type]
             for claim in found
-            if (thread := threads.get(claim.thread)) is not None  # else it was deleted, and its claim with it
+            if (thread := threads.get(claim.thread)) is not None  # else it was merged or deleted, and its claim with it
         ]
         self._in_hand.update(turns)
         return turns

@@ -106,15 +106,17 @@ class Database:
             self._engine = None
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Tx]:
+    async def read(self, *, snapshot: bool = False) -> AsyncIterator[Tx]:
         """A transaction that only reads: one snapshot on SQLite, and it never blocks a writer.
 
-        PostgreSQL's READ COMMITTED takes a snapshot for each statement in any case, so there it saves BEGIN and COMMIT.
+        Args:
+            snapshot: One on PostgreSQL too, for statements of which a later one relies on what an earlier one found.
+                Without it each sees what was committed until then, which saves the walks for BEGIN and ROLLBACK.
         """
         with _Translated(self.url):
             async with self.engine.connect() as tx:
                 if not self.sqlite:
-                    await tx.execution_options(isolation_level="AUTOCOMMIT")
+                    await tx.execution_options(isolation_level="REPEATABLE READ" if snapshot else "AUTOCOMMIT")
                 yield tx
 
     @asynccontextmanager

@@ -101,10 +101,10 @@ class OpenedStore:
             yield tx
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Tx]:
-        """A transaction that only reads."""
+    async def reading(self, *, snapshot: bool = False) -> AsyncIterator[Tx]:
+        """A transaction that only reads. `snapshot`: all of it sees the store as it stands at its first statement."""
         await self.open()
-        async with self.db.read() as tx:
+        async with self.db.read(snapshot=snapshot) as tx:
             yield tx
 
     def _now(self) -> float:

@@ -66,8 +66,12 @@ async def thread_of(tx: Tx, id: str) -> Thread:  # noqa: A002
 
 
 async def threads_of(tx: Tx, threads: Sequence[int]) -> dict[int, Thread]:
-    """Those of these threads that there are, with their messages; for many as many statements as for one."""
-    rows = (await tx.execute(select(THREAD).where(THREAD.c.id.in_(sorted(set(threads)))))).all()
+    """Those of these threads that there are, with their messages; for many as many statements as for one.
+
+    One that became part of another is none any more: all that was in it, and who held it, is found there.
+    """
+    there = THREAD.c.merged_into.is_(None), THREAD.c.attached_to.is_(None)
+    rows = (await tx.execute(select(THREAD).where(THREAD.c.id.in_(sorted(set(threads))), *there))).all()
     wanted = [row.id for row in rows]
     people = await people_of(tx, wanted)
     found = await _messages_by_thread(tx, wanted)

@@ -292,7 +292,7 @@ class ThreadStore(OpenedStore):
 
     async def thread(self, id: str) -> Thread:  # noqa: A002
         """One thread with all its messages, oldest first. The id of a merged thread leads to where it went."""
-        async with self.reading() as tx:
+        async with self.reading(snapshot=True) as tx:
             return await reading.thread_of(tx, id)
 
     async def threads(
@@ -305,7 +305,7 @@ class ThreadStore(OpenedStore):
             assigned: Only what waits for this agent, or for `"human"`.
             stuck: Only what no agent tries any more: too many turns on it failed.
         """
-        async with self.reading() as tx:
+        async with self.reading(snapshot=True) as tx:
             return await reading.page_of_threads(
                 tx, status=status, account=account, limit=limit, after=after, assigned=assigned, stuck=stuck
             )
@@ -317,7 +317,7 @@ class ThreadStore(OpenedStore):
 
         For threads of any length; `thread(id)` reads all of one.
         """
-        async with self.reading() as tx:
+        async with self.reading(snapshot=True) as tx:
             return await pages.page_of_messages(tx, thread=thread, account=account, limit=limit, after=after)
 
     async def assign(self, id: str, agent: str, *, note: str = "", by: str = "human") -> None:  # noqa: A002
@@ -351,7 +351,7 @@ class ThreadStore(OpenedStore):
         Raises:
             BadInput: the query asks for nothing, or a date in it is none. No text is a syntax error.
         """
-        async with self.reading() as tx:
+        async with self.reading(snapshot=True) as tx:
             return await search.find(tx, q, limit=limit, after=after, account=account)
 
     async def message(self, id: str, account: str | None = None) -> Message:  # noqa: A002
@@ -374,12 +374,12 @@ class ThreadStore(OpenedStore):
 
     async def ancestors(self, id: str) -> list[Message]:  # noqa: A002
         """The messages that this one answers, directly or not, oldest first."""
-        async with self.reading() as tx:
+        async with self.reading(snapshot=True) as tx:
             return await reading.ancestors_of(tx, id)
 
     async def explain(self, id: str) -> Why:  # noqa: A002
         """Why a message stands in its thread: the header or rule, what matched, what was refused, how sure it is."""
-        async with self.reading() as tx:
+        async with self.reading(snapshot=True) as tx:
             return await explaining.explain(tx, id)
 
     # ---- retention --------------------------------------------------------------------------------------------------

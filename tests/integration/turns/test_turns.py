@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from agentmail import Inbox, Route, ThreadStore, Turn, errors
+from agentmail.store import reading
 from agentmail.testing import EmbeddedMail, ManualClock
 
 # Texts that do not resemble each other: near-identical ones in a row are taken for a machine's, and held.
@@ -377,3 +378,38 @@ async def test_what_fails_again_and_again_is_stuck_and_new_mail_frees_it(mail: E
         await inbox.sync()
         [turn] = await due(inbox)
         assert [m.message_id for m in turn.new] == ["<1@demo.local>", "<2@demo.local>"]
+
+
+async def test_a_thread_that_is_merged_as_it_is_claimed_is_no_turn_and_the_other_one_is(
+    mail: EmbeddedMail, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with agents(mail, store_url, "support") as [inbox]:
+        await mail.deliver(AGENT, letter(1, "Kick-off"))
+        await inbox.sync()
+        for turn in await due(inbox):
+            async with turn:
+                pass
+        await mail.deliver(AGENT, letter(2, "Something else"))
+        await inbox.sync()
+        original = reading.threads_of
+
+        async def merged_first(*arguments: object) -> object:
+            monkeypatch.setattr(reading, "threads_of", original)
+            link = letter(3, "Kick-off", answers="<1@demo.local> <2@demo.local>")
+            await mail.deliver(AGENT, link)
+            await inbox.sync()
+            return await original(*arguments)  # type: ignore[arg-type]
+
+        async def deleted_first(*arguments: object) -> object:
+            monkeypatch.setattr(reading, "threads_of", original)
+            await inbox.store.delete_thread(turns[0].thread.id)
+            return await original(*arguments)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(reading, "threads_of", merged_first)
+        turns = await due(inbox)
+        assert [len(turn.thread.messages) for turn in turns] == [3]
+        async with turns[0]:
+            pass
+        monkeypatch.setattr(reading, "threads_of", deleted_first)
+        with pytest.raises(errors.NotFound, match=turns[0].thread.id):
+            await inbox.claim(turns[0].thread.id)

@@ -25,7 +25,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 _MOST_HEADERS = 16_384
 """Bytes of status line and headers that an endpoint may answer with. The body is not read."""
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
-_LOCAL_NAT64 = ipaddress.ip_network("64:ff9b:1::/48")
+_RESERVED = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20")))
+"""Not on the internet (RFC 6890 2.2.2, 7526, 8215, 9637), whatever the version of Python believes."""
 
 
 class Answer(NamedTuple):
@@ -52,8 +53,10 @@ def is_public(address: str) -> bool:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
         return False
+    if any(ip in network for network in _RESERVED):
+        return False
     if isinstance(ip, ipaddress.IPv6Address):
-        if ip in _LOCAL_NAT64 or ip.is_site_local:
+        if ip.is_site_local:
             return False
         inner = ip.ipv4_mapped or ip.sixtofour  # Teredo's 2001::/32 is not global anyhow
         if ip in _NAT64:

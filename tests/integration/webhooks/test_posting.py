@@ -31,7 +31,9 @@ def hook(url: str, **given: object) -> Webhook:
         ("::1", False), ("::", False), ("fe80::1%eth0", False), ("fc00::1", False), ("fec0::1", False),
         ("ff02::1", False), ("::ffff:127.0.0.1", False), ("::ffff:169.254.169.254", False),
         ("64:ff9b::7f00:1", False), ("64:ff9b:1::808:808", False), ("2002:7f00:1::", False), ("2002:a00:1::", False),
-        ("2001:0:7f00:1::", False), ("2001:db8::1", False), ("not an address", False),
+        ("2001:0:7f00:1::", False), ("2001:db8::1", False), ("not an address", False), ("192.0.0.8", False),
+        ("192.88.99.1", False), ("3fff:fff::1", False), ("::ffff:192.0.0.8", False), ("2002:c058:6301::", False),
+        ("64:ff9b::c058:6301", False), ("192.0.1.1", True), ("192.88.100.1", True), ("2a00:1450::1", True),
     ],
 )  # fmt: skip
 def test_what_is_on_the_public_internet(address: str, public: bool) -> None:

@@ -403,7 +403,9 @@ class Delivery(Recovery):
                 continue
             try:
                 async with self.store.reading() as tx:
-                    raw = (await submissions.bodies(tx, [row.id]))[row.id]
+                    raw = (await submissions.bodies(tx, [row.id])).get(row.id)
+                if raw is None:
+                    continue  # somebody had it deleted meanwhile
                 await self.evidence.file_sent(raw, row.message_id)
             except ServerError as exc:
                 log.info("submission o%d: no copy in Sent: %s", row.id, exc)

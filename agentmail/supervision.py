@@ -43,7 +43,7 @@ class Supervision:
     async def list(self, *states: State, limit: int = 50, before: str | None = None) -> list[Sent]:
         """Submissions, newest first; `before` is the last id of the page before."""
         last = number(before, "o") if before else None
-        async with self.store.reading() as tx:
+        async with self.store.reading(snapshot=True) as tx:
             rows = await submissions.page(tx, self.account.key, states=states, limit=limit, before=last)
         return [shown(row) for row in rows]
 
@@ -54,7 +54,7 @@ class Supervision:
 
     async def raw(self, id: str) -> bytes:  # noqa: A002
         """The exact bytes that leave, or left."""
-        async with self.store.reading() as tx:
+        async with self.store.reading(snapshot=True) as tx:
             row = await submissions.one(tx, id)
             return (await submissions.bodies(tx, [row.id]))[row.id]
 
@@ -65,7 +65,7 @@ class Supervision:
 
     async def answered(self, id: str) -> Message | None:  # noqa: A002
         """The message that a reply answers or a forward sends on, as it stands in the store; None for what is new."""
-        async with self.store.reading() as tx:
+        async with self.store.reading(snapshot=True) as tx:
             row = await submissions.one(tx, id)
             return await message_of(tx, f"m{row.answers}") if row.answers is not None else None
 

@@ -830,3 +830,18 @@ async def test_a_key_outlives_what_it_was_used_for(bench: Bench) -> None:
         await bench.box.submit(bench.mail(), key="invoice-7")
     await bench.box.submit(bench.mail(), key="invoice-8")
     assert 2 == len(bench.server.taken)
+
+
+async def test_mail_that_is_deleted_while_copies_are_filed_has_none_and_stops_no_worker(bench: Bench) -> None:
+    sent = [await bench.box.queue(bench.mail(f"p{n}@test.local", subject=f"x{n}")) for n in range(3)]
+    filing = bench.shelf.file_sent
+
+    async def then_forgotten(raw: bytes, message_id: str) -> None:
+        await filing(raw, message_id)
+        for one in sent:
+            if one.message_id != message_id:
+                await bench.store.delete_thread(str(one.thread))
+
+    bench.shelf.file_sent = then_forgotten  # type: ignore[method-assign]
+    assert [s.state for s in await bench.box.deliver_due()] == ["sent"] * 3
+    assert bench.shelf.filed == [sent[0].message_id]

@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import ColumnElement, Double, event, literal_column, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoResultFound, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
@@ -278,6 +278,8 @@ class _Translated:
         where = f"store {shown(self.url)}"
         if isinstance(exc, NoneFree):  # a thousand watchers that start at once share a few connections
             raise StoreBusy(f"{where}: all connections are in use; try again") from exc
+        if isinstance(exc, NoResultFound):  # what an earlier statement found is gone: begun again, it will not find it
+            raise _LostRace(f"{where}: something was deleted meanwhile; try again") from exc
         if isinstance(exc, sqlite3.Error):  # from the driver itself
             exc = DBAPIError(None, None, exc)
         if isinstance(exc, DBAPIError):

@@ -1,0 +1,60 @@
+"""What was there a moment ago is gone, deleted by somebody else: writers on PostgreSQL begin again and hear of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from agentmail.errors import NotFound
+from agentmail.store import ThreadStore, editing, reading
+from agentmail.store.subjects import SubjectRule
+
+from ...unit.threads.worlds import US, message
+
+
+@pytest.fixture
+async def store(postgres_url: str) -> AsyncIterator[ThreadStore]:
+    """On SQLite a writer has the store for itself."""
+    async with ThreadStore(postgres_url) as opened:
+        await opened.register(US)
+        yield opened
+
+
+def after(monkeypatch: pytest.MonkeyPatch, owner: Any, step: str, event: Callable[[], Awaitable[object]]) -> None:
+    """Have something happen just after a step, once."""
+    original = getattr(owner, step)
+
+    async def followed(*arguments: Any, **more: Any) -> Any:
+        monkeypatch.setattr(owner, step, original)
+        found = await original(*arguments, **more)
+        await event()
+        return found
+
+    monkeypatch.setattr(owner, step, followed)
+
+
+@pytest.mark.parametrize("verb", ["labels", "assign", "admit"])
+async def test_a_thread_that_is_deleted_before_it_is_locked_is_not_found(
+    store: ThreadStore, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = (await store.file(message("a"), account=US)).thread
+    after(monkeypatch, editing if verb == "labels" else reading, "resolve", lambda: store.delete_thread(thread))
+    with pytest.raises(NotFound, match=thread):
+        if verb == "labels":
+            await store.set_labels(thread, add=["vip"])
+        elif verb == "assign":
+            await store.assign(thread, "billing")
+        else:
+            await store.admit(thread, "new@person.example")
+
+
+async def test_a_thread_of_the_same_subject_that_is_deleted_meanwhile_is_left_alone(
+    store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await store.file(message("a", subject="Quarterly report"), account=US)
+    after(monkeypatch, SubjectRule, "_queue_subjects", lambda: store.delete_thread(old.thread))
+    late = message("b", answers=["unseen"], subject="Re: Quarterly report", day=1)
+    filed = await store.file(late, account=US)
+    assert [m.id for m in (await store.thread(filed.thread)).messages] == [filed.id]

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from .answers import LARGEST_UID, Fetched, vanished_answer
 from .link import Link
-from .pipeline import Asked, Each, Refused, fetched
-from .wire import QUIET
+from .pipeline import Asked, Each, Refused, ask, fetched
+from .wire import QUIET, Wire
 
 FACTS = "(UID FLAGS INTERNALDATE RFC822.SIZE)"
 WHOLE = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])"
@@ -61,13 +61,23 @@ class Fetching(Link):
         """
         self._ready()
 
-        def work() -> dict[int, Fetched]:
+        def say(wire: Wire) -> bytes:
+            _all_seen(wire)
+            return ask(wire, asked)
+
+        async with self._turn:
+            if self._idle is not None:
+                await self._end_idle()
             # Known only now, behind the answer to DONE.
             few = self.arrived is not None and self.arrived <= FEW
-            found = self._from(low, NEWS if few else FACTS)
-            return {u: f if f.body is None or len(f.body) < SMALL else replace(f, body=None) for u, f in found.items()}
-
-        return await self._call(work, "looking for new mail", budget=QUIET + FEW * SMALL)
+            doing, budget = "looking for new mail", QUIET + FEW * SMALL
+            asked = Asked((), NEWS if few else FACTS, low=low)
+            if few and self._ear is not None:
+                found = await self._say_here(say, lambda _: self._fetched(asked), doing, budget=budget)
+            else:
+                found = await self._call_in_turn(lambda: self._from(low, asked.items), doing, self.timeout, budget)
+        found = _from_uid(low, found)
+        return {u: f if f.body is None or len(f.body) < SMALL else replace(f, body=None) for u, f in found.items()}
 
     async def fetch_slice(self, uid: int, offset: int, length: int) -> bytes | None:
         """Part of one message's bytes; None when it is not there any more."""
@@ -115,6 +125,15 @@ class Fetching(Link):
 
     def _from(self, low: int, items: str, high: int | None = None) -> dict[int, Fetched]:
         if self._wire is not None:
-            self._wire.untagged_responses.pop("EXISTS", None)  # this command sees what was announced before it
-        found = self._fetched(Asked((), items, low=low, high=high))
-        return {u: f for u, f in found.items() if low <= u <= LARGEST_UID}
+            _all_seen(self._wire)
+        return _from_uid(low, self._fetched(Asked((), items, low=low, high=high)))
+
+
+def _all_seen(wire: Wire) -> None:
+    """The next command sees what was announced before it."""
+    wire.untagged_responses.pop("EXISTS", None)
+
+
+def _from_uid(low: int, found: dict[int, Fetched]) -> dict[int, Fetched]:
+    """`n:*` also finds the last message when its uid is below n (RFC 9051 9, seq-range)."""
+    return {u: f for u, f in found.items() if low <= u <= LARGEST_UID}

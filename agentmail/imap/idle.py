@@ -1,8 +1,8 @@
 """IDLE watched by the event loop: an idle mailbox costs a socket, not a thread (RFC 2177).
 
 IMAPClient's own `idle_check` misses what came in one segment with `+ idling`, breaks on lines that are split, and
-spins when the server has gone. Here the thread starts IDLE and takes what is buffered; from then on the loop reads
-the socket itself, until DONE is answered and the connection goes back to the thread.
+spins when the server has gone. Here the thread starts the first IDLE and takes what is buffered; from then on the loop
+reads the socket itself, until the connection goes back to the thread.
 """
 
 from __future__ import annotations
@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from typing import Any
 
 from .doors import tidy
-from .translate import IdleRefused, Lost
-from .wire import QUIET, Wire
+from .ear import Ear
+from .translate import IdleRefused
+from .wire import Wire
 
 _NEWS = re.compile(rb"\* (?:(\d{1,10}) (EXISTS|EXPUNGE|FETCH)|VANISHED)\b", re.IGNORECASE)
-_LITERAL = re.compile(rb"\{(\d{1,19})\}\Z")
-LONGEST = 256 * 1024
-"""Bytes of one line or literal during IDLE; nothing that is worth waiting for is longer."""
 
 
 def begin(wire: Wire) -> tuple[bytes, bytes, bool]:
@@ -46,84 +43,106 @@ def begin(wire: Wire) -> tuple[bytes, bytes, bool]:
     return tag, at_hand or b"", news
 
 
-class Idle:
-    """One IDLE, from `+ idling` to the answer to DONE. Everything here runs in the event loop and returns at once."""
+def say(wire: Wire) -> tuple[bytes, bool]:
+    """In the event loop, where it has the socket: send IDLE; `(tag, news already)`."""
+    news = "EXISTS" in wire.untagged_responses
+    wire.untagged_responses.clear()
+    return bytes(wire._command("IDLE")), news  # noqa: SLF001
 
-    def __init__(self, wire: Wire, tag: bytes, at_hand: bytes, *, where: str, exists: int | None = None) -> None:
-        self.where = where
-        self._wire = wire
-        self._sock: Any = wire.sock
-        self._tag = tag
-        self._buffer = b""
-        self._skip = 0
-        self._budget = QUIET
-        self._loop = asyncio.get_running_loop()
-        self._event = asyncio.Event()
-        self._done = False
+
+class Idle:
+    """One IDLE, to the answer to DONE. Everything here runs in the event loop and returns at once."""
+
+    def __init__(self, ear: Ear, tag: bytes, *, begun: bool, exists: int | None = None) -> None:
+        """
+        Args:
+            begun: `+` was heard; else `begin` waits for it.
+        """
+        self._ear = ear
+        self._tag = tag + b" "
+        self._begun = begun
+        self._done = b""
         self._ending = False
         self.news = False
         self.exists = exists
         """How many messages there are, as far as that can be known."""
         self.arrived: int | None = 0 if exists is not None else None
-        self.lost: Lost | None = None
-        self._loop.add_reader(self._sock.fileno(), self._readable)
-        self._watching = True
-        self._take(at_hand)
-        # What TLS decrypted while the thread read is nothing that the kernel tells of.
-        self._readable()
+        ear.listen(self._hear)
 
-    def _readable(self) -> None:
-        """One read: who never stops talking must not keep the loop from everybody else."""
+    async def begin(self, timeout: float) -> None:
+        """Until the server idles.
+
+        Raises:
+            IdleRefused: it will not.
+            TimeoutError, Unreachable
+        """
+        async with asyncio.timeout(timeout):
+            await self._ear.until(lambda: self._begun or bool(self._done))
+        if not self._begun:
+            raise IdleRefused(self._done.decode("ascii", "replace"))
+
+    async def wait(self, timeout: float) -> bool:
+        """Whether there is news; False when `timeout` seconds passed without.
+
+        Raises:
+            Unreachable: the connection is gone.
+        """
+        if not self._over:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._ear.until(lambda: self._over)
+            except TimeoutError:
+                return False
+        if self._ear.lost is not None:
+            raise self._ear.lost
+        if self._ending:
+            return True
+        if self._done:
+            self._ear.end("the server ended IDLE by itself")
+            assert self._ear.lost is not None
+            raise self._ear.lost
+        news, self.news = self.news, False
+        return news
+
+    @property
+    def _over(self) -> bool:
+        return self.news or bool(self._done) or self._ear.lost is not None
+
+    def wake(self) -> None:
+        """End a `wait` as if there were news."""
+        self.news = True
+        self._ear.nudge()
+
+    async def finish(self, timeout: float) -> bool:
+        """Send DONE and wait for its answer. Whether there was news that `wait` has not told.
+
+        Raises:
+            Unreachable: the connection is gone.
+        """
+        ear, self._ending = self._ear, True
+        if ear.lost is None:
+            ear.say(b"DONE\r\n")
         try:
-            data = self._sock.recv(16384)
-        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return
-        except OSError as exc:
-            self._end(str(exc) or type(exc).__name__)
-            return
-        self._budget -= len(data)
-        if not data:
-            self._end("the server closed the connection")
-        elif self._budget < 0:
-            self._end("the server sends more than anybody asked for")
-        else:
-            self._take(data)
-            # TLS may hold more, decrypted already: the kernel says nothing of that.
-            if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
-                self._loop.call_soon(self._read_on)
+            async with asyncio.timeout(timeout):
+                await ear.until(lambda: bool(self._done))
+        except TimeoutError:
+            ear.end("no answer to DONE")
+        if ear.lost is not None:
+            raise ear.lost
+        return self.news
 
-    def _read_on(self) -> None:
-        if self._watching:
-            self._readable()
-
-    def _take(self, data: bytes) -> None:
-        if self._skip:
-            self._skip, data = max(0, self._skip - len(data)), data[self._skip :]
-        buffer, at = self._buffer + data, 0
-        while (end := buffer.find(b"\n", at)) >= 0:
-            line, at = buffer[at:end].rstrip(b"\r"), end + 1
-            self._hear(line)
-            if literal := _LITERAL.search(line):
-                size = int(literal[1])
-                if size > LONGEST:
-                    self._end("the server sends more than anybody asked for")
-                    break
-                self._skip = max(0, size - (len(buffer) - at))
-                at += size
-        self._buffer = buffer[at:]
-        if len(self._buffer) > LONGEST:
-            self._end("the server sends a line without an end")
-
-    def _hear(self, line: bytes) -> None:
+    def _hear(self, line: bytes) -> bool:
         if line.startswith(self._tag):
-            self._done = True
-            self._event.set()
+            self._done = line[len(self._tag) :] or b"done"
+            return False
+        if line.startswith(b"+"):
+            self._begun = True
         elif line[:5].upper() == b"* BYE":
-            self._end(f"the server said {line[2:200].decode('ascii', 'replace')!r}")
+            self._ear.end(f"the server said {line[2:200].decode('ascii', 'replace')!r}")
         elif news := _NEWS.match(line):
             self._count(news)
             self.news = True
-            self._event.set()
+        return True
 
     def _count(self, news: re.Match[bytes]) -> None:
         kind = (news[2] or b"VANISHED").upper()
@@ -135,70 +154,3 @@ class Idle:
             self.exists -= 1
         elif kind != b"FETCH":  # how many of a VANISHED's uids were there, only the server knows
             self.exists = self.arrived = None
-
-    def _end(self, reason: str) -> None:
-        self.release()
-        if self.lost is None:
-            self.lost = Lost(f"IMAP {self.where}: connection lost while waiting for new mail: {reason}")
-        self._event.set()
-
-    async def wait(self, timeout: float) -> bool:
-        """Whether there is news; False when `timeout` seconds passed without.
-
-        Raises:
-            Unreachable: the connection is gone.
-        """
-        if not (self.news or self.lost or self._done):
-            self._event.clear()
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._event.wait()
-            except TimeoutError:
-                return False
-        if self.lost is not None:
-            raise self.lost
-        if self._ending:
-            return True
-        if self._done:
-            self._end("the server ended IDLE by itself")
-            assert self.lost is not None
-            raise self.lost
-        news, self.news = self.news, False
-        return news
-
-    def wake(self) -> None:
-        """End a `wait` as if there were news."""
-        self.news = True
-        self._event.set()
-
-    async def finish(self, timeout: float) -> bool:
-        """Send DONE and wait for its answer. Whether there was news that `wait` has not told."""
-        self._raise_if_lost()
-        self._ending = True
-        try:
-            if self._sock.send(b"DONE\r\n") != 6:
-                self._end("it takes no more bytes")
-        except OSError as exc:
-            self._end(str(exc) or type(exc).__name__)
-        try:
-            async with asyncio.timeout(timeout):
-                while not self._done and self.lost is None:
-                    self._event.clear()
-                    await self._event.wait()
-        except TimeoutError:
-            self._end("no answer to DONE")
-        if self._buffer or self._skip:
-            self._end("it speaks out of turn")
-        self.release()
-        self._raise_if_lost()
-        return self.news
-
-    def _raise_if_lost(self) -> None:
-        if self.lost is not None:
-            raise self.lost
-
-    def release(self) -> None:
-        """Stop watching the socket."""
-        if self._watching:
-            self._watching = False
-            self._loop.remove_reader(self._sock.fileno())

@@ -17,6 +17,7 @@ from ..errors import AuthenticationFailed, ConfigurationError, MailboxError, Unr
 from ..settings import Account
 from . import translate
 from .doors import Door
+from .ear import Ear
 from .idle import Idle
 from .opening import checked, log_in, opened
 from .wire import QUIET, Client, Wire
@@ -44,6 +45,8 @@ class Link:
         """How many came while it idled the last time; None when that is not known."""
         self.selected: str | None = None
         """The mailbox that EXAMINE or SELECT opened last."""
+        self.examined = 0
+        """How often a mailbox was opened: each time the server tells of all that is there, and not again."""
         self.uidvalidity = 0
         """Of that mailbox; 0 when the server did not say."""
         self.keeps: frozenset[bytes] | None = None
@@ -59,7 +62,10 @@ class Link:
         self._waiting: asyncio.Future[Any] | None = None
         """While a token is waited for, or a turn to connect."""
         self._turn = asyncio.Lock()
+        self._ear: Ear | None = None
+        """The loop has the socket: from the first IDLE on, until a thread needs it."""
         self._idle: Idle | None = None
+        """The IDLE that is under way there."""
         self._closed = False
         self._stopped = False
 
@@ -161,7 +167,7 @@ class Link:
         if self._closed:
             return
         busy = self._turn.locked()
-        if self._idle is not None or busy or self._client is None:
+        if self._ear is not None or busy or self._client is None:
             await self._finish()
             return
         try:
@@ -189,9 +195,9 @@ class Link:
 
     async def _finish(self) -> None:
         self._closed = True
-        if self._idle is not None:
-            self._idle.release()
-            self._idle = None
+        if self._ear is not None:
+            self._ear.release()
+            self._ear = self._idle = None
         self.kill()
         worker, self._worker = self._worker, None
         if worker is not None:
@@ -214,9 +220,14 @@ class Link:
         step: translate.Step = "",
     ) -> T:  # fmt: skip
         async with self._turn:
-            if self._idle is not None:
-                await self._leave_idle()
-            return await self._call_now(work, doing, deadline or self.timeout, budget, step=step)
+            return await self._call_in_turn(work, doing, deadline or self.timeout, budget, step=step)
+
+    async def _call_in_turn(
+        self, work: Callable[[], T], doing: str, deadline: float, budget: int, *, step: translate.Step = ""
+    ) -> T:
+        if self._ear is not None:
+            await self._take_back()
+        return await self._call_now(work, doing, deadline, budget, step=step)
 
     async def _call_now(
         self, work: Callable[[], T], doing: str, deadline: float, budget: int, *, step: translate.Step = ""
@@ -263,8 +274,45 @@ class Link:
             await self._finish()
         raise error from exc
 
-    async def _leave_idle(self) -> bool:
+    # -- while the loop has the socket
+
+    async def _say_here(
+        self, say: Callable[[Wire], bytes], understand: Callable[[Wire], T], doing: str, *, budget: int
+    ) -> T:
+        """One command whose answer is short, by the event loop: two walks between threads take longer than it does.
+
+        Args:
+            say: Sends it; its tag.
+            understand: Reads the answer, which is there as a whole.
+        """
+        wire, ear = self._wire, self._ear
+        assert wire is not None
+        assert ear is not None
+        wire.budget = budget
+        try:
+            tag = say(wire) + b" "
+            ear.listen(lambda line: not line.startswith(tag), budget=budget, keep=True)
+            async with asyncio.timeout(self.timeout):
+                await ear.until(lambda: ear.complete)
+            return wire.reading(ear.taken(), understand)
+        except asyncio.CancelledError:
+            await self._finish()
+            raise
+        except TimeoutError as exc:
+            await self._finish()
+            raise translate.Lost(
+                f"IMAP {self.where}: no complete answer within {self.timeout:g} s while {doing}"
+            ) from exc
+        except Exception as exc:
+            error = translate.translated(exc, self.where, doing)
+            if translate.is_dead(exc) or translate.is_dead(error):
+                await self._finish()
+            raise error from exc
+
+    async def _end_idle(self) -> bool:
+        """DONE; whether there was news that nobody was told of. The loop keeps the socket."""
         assert self._idle is not None
+        assert self._wire is not None
         try:
             news = await self._idle.finish(min(self.timeout, 10.0))
         except BaseException:
@@ -272,10 +320,26 @@ class Link:
             raise
         self.exists, self.arrived = self._idle.exists, self._idle.arrived
         self._idle = None
-        assert self._wire is not None
         self._wire.tagged_commands.clear()
-        self._wire.take_up()
-        self._wire.sock.settimeout(self.timeout)
+        return news
+
+    async def _take_back(self) -> bool:
+        """Give the socket to the thread again; whether there was news that nobody was told of."""
+        news = await self._end_idle() if self._idle is not None else False
+        ear, wire = self._ear, self._wire
+        assert ear is not None
+        assert wire is not None
+        rest = ear.release()
+        try:
+            if ear.lost is not None:
+                raise ear.lost
+            wire.reading(rest, _heard)
+        except Exception as exc:
+            await self._finish()
+            raise translate.translated(exc, self.where, "waiting for new mail") from exc
+        self._ear = None
+        wire.take_up()
+        wire.sock.settimeout(self.timeout)
         return news
 
     def _ready(self) -> Client:
@@ -296,3 +360,9 @@ def _forget(future: asyncio.Future[T]) -> None:
     """Take note of an exception that nobody waits for any more."""
     if future.done() and not future.cancelled():
         future.exception()
+
+
+def _heard(wire: Wire) -> None:
+    """Read what came between two commands: whole lines that answer none."""
+    while wire.stream.peek(1):
+        wire._get_response()  # noqa: SLF001

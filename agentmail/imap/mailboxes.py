@@ -91,6 +91,7 @@ class Mailboxes(Link):
             return answer
 
         answer = await self._call(work, f"opening {mailbox!r}")
+        self.examined += 1
         self.selected = mailbox
         self.exists = first_number(answer.get("EXISTS"), bits=32)
         self.uidvalidity = first_number(answer.get("UIDVALIDITY"), bits=32) or 0

@@ -100,6 +100,13 @@ def fetched(wire: Wire, asked: Asked, then: Asked | None = None, each: Each | No
     return _completed(wire, this)
 
 
+def ask(wire: Wire, asked: Asked) -> bytes:
+    """Ask, and leave the answer to the next `fetched`; the tag that ends it."""
+    wire.settle()
+    wire.ahead = Ahead(_send(wire, asked), asked)
+    return wire.ahead.tag
+
+
 def discard(wire: Wire, unwanted: Ahead) -> None:
     """Read what was asked for in advance and is not wanted any more."""
     unwanted.wanted = frozenset()

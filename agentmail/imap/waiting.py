@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from ..errors import Unreachable
 from . import idle, translate
+from .ear import Ear
 from .idle import Idle
 from .link import Link
+from .translate import IdleRefused
 from .wire import QUIET
 
 
@@ -20,18 +22,44 @@ class Waiting(Link):
         """
         self._ready()
         if "IDLE" not in self.capabilities:
-            raise translate.IdleRefused(f"IMAP {self.where}: IDLE is not offered")
+            raise IdleRefused(f"IMAP {self.where}: IDLE is not offered")
         async with self._turn:
+            if self._ear is not None and self._idle is None:
+                return await self._idle_again(self._ear)
             wire = self._wire
             assert wire is not None
-            begun = await self._call_now(lambda: idle.begin(wire), "starting to idle", self.timeout, QUIET)
+            begun = await self._call_in_turn(lambda: idle.begin(wire), "starting to idle", self.timeout, QUIET)
             tag, at_hand, news = begun
-            self._idle = Idle(wire, tag, at_hand, where=self.where, exists=None if news else self.exists)
+            self._ear = Ear(wire, at_hand, where=self.where)
+            self._idle = Idle(self._ear, tag, begun=True, exists=None if news else self.exists)
             self._idle.news |= news
             worker, self._worker = self._worker, None
             if worker is not None:
                 worker.shutdown(wait=False)  # it has nothing to do: the thread ends now
             return self._idle.news
+
+    async def _idle_again(self, ear: Ear) -> bool:
+        """From the event loop, which has the socket still."""
+        wire = self._wire
+        assert wire is not None
+        try:
+            tag, news = idle.say(wire)
+            begun = Idle(ear, tag, begun=False, exists=None if news else self.exists)
+            await begun.begin(self.timeout)
+        except IdleRefused:
+            ear.listen(None)
+            raise
+        except TimeoutError as exc:
+            await self._finish()
+            raise translate.Lost(f"IMAP {self.where}: no answer while starting to idle") from exc
+        except BaseException as exc:
+            await self._finish()
+            if isinstance(exc, Exception):
+                raise translate.translated(exc, self.where, "starting to idle") from exc
+            raise
+        begun.news |= news
+        self._idle = begun
+        return begun.news
 
     async def wait_idle(self, timeout: float) -> bool:
         """Wait while idling, at most `timeout` seconds; whether there is news. Raises Unreachable."""
@@ -52,4 +80,4 @@ class Waiting(Link):
     async def stop_idle(self) -> bool:
         """End IDLE; whether there was news that nobody was told of."""
         async with self._turn:
-            return await self._leave_idle() if self._idle is not None else False
+            return await self._take_back() if self._idle is not None else False

@@ -14,7 +14,7 @@ import ssl
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from imapclient import IMAPClient
 
@@ -22,6 +22,8 @@ from .pipeline import Ahead, discard
 
 _BARE = re.compile(rb"\S+ (?:OK|NO|BAD) ?\r\n\Z")
 _LITERAL = re.compile(rb"\{(\d+)\}\r?\n\Z")
+
+T = TypeVar("T")
 
 QUIET = 8 * 2**20
 """Bytes that the answer to a command may have when it carries no mail: a UID SEARCH over 500,000 messages fits."""
@@ -153,6 +155,15 @@ class Wire(imaplib.IMAP4):
 
     def _read_by(self, stream: io.IOBase) -> None:
         setattr(self, "_file" if hasattr(self, "_file") else "file", stream)
+
+    def reading(self, said: bytes, understand: Callable[[Wire], T]) -> T:
+        """What `understand` makes of an answer that was read already."""
+        before = self.stream
+        self._read_by(io.BufferedReader(io.BytesIO(said)))
+        try:
+            return understand(self)
+        finally:
+            self._read_by(before)
 
     @property
     def stream(self) -> Any:

@@ -131,14 +131,18 @@ class _Watch:
         end = self.pace.monotonic() + self.pace.reidle
         if not await self.sync.is_current(connection):
             return  # something came between the poll and now
+        looked = connection.examined
         await connection.start_idle()
         while (left := end - self.pace.monotonic()) > 0:
+            if connection.examined != looked:
+                return  # somebody opened the mailbox anew, and was told of what came before that
             news = await connection.wait_idle(min(left, self.leases.lease / 3))
             await self._hold(epoch)
             if news:
                 filed = await self.sync.poll_news(epoch=epoch)
                 if filed is None:
                     return
+                looked = connection.examined
                 await self._tell(filed)
                 await connection.start_idle()
         await connection.stop_idle()

@@ -133,3 +133,26 @@ class Liar:
         if "BODY" not in rest:
             return f"* {number} FETCH ({facts})\r\n".encode()
         return f"* {number} FETCH ({facts} BODY[] {{{len(raw)}}}\r\n".encode() + raw + b")\r\n"
+
+
+class Pusher(Liar):
+    """It idles, and tells of new mail at once."""
+
+    def __init__(self, messages: dict[int, bytes] | None = None) -> None:
+        super().__init__(messages)
+        self._idling = ""
+        self.lies["IDLE"] = self._idle
+        self.lies[""] = lambda s, tag, rest: f"{self._idling} OK done\r\n".encode() if tag == "DONE" else None
+
+    def _idle(self, server: Liar, tag: str, rest: str) -> bytes:
+        self._idling = tag
+        return b"+ idling\r\n"
+
+    def push(self, uid: int, raw: bytes) -> None:
+        """A message comes, and everybody who is connected hears of it."""
+        self.add(uid, raw)
+        self.say(f"* {len(self.messages)} EXISTS\r\n".encode())
+
+    def say(self, data: bytes) -> None:
+        for writer in self.writers:
+            writer.write(data)

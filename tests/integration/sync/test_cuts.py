@@ -17,13 +17,15 @@ import pytest
 
 from agentmail.errors import ServerError
 from agentmail.imap import batches
-from agentmail.mailsync import FirstRun, MailSync
+from agentmail.mailsync import FirstRun, MailSync, Pace
 from agentmail.settings import Account
 from agentmail.store import ThreadStore
 from agentmail.testing import FaultProxy
 from tests.servers.dovecot import Dovecot
 
 from .conftest import World, ids, mail
+from .liar import Pusher
+from .test_watch import Heard, idles, until, watching
 
 NEW = FirstRun(history=None, everything_is_new=True)
 CUTS = int(os.environ.get("AGENTMAIL_TEST_CUTS", "1500"))
@@ -92,6 +94,49 @@ async def test_cut_after_every_byte_or_so(
 ) -> None:
     monkeypatch.setattr(batches, "BATCH", 2)
     await _cut(dovecot, tmp_path, direction, CUTS // 2)
+
+
+async def _cut_news(world: World, direction: str, points: int) -> None:
+    """A watch whose connection ends at each byte of what is said about one new message, from EXISTS to idling again."""
+    async with Pusher() as server, FaultProxy("127.0.0.1", server.port) as proxy:
+        account = proxy.in_front_of(server.account(), "imap")
+        sync, heard = world.sync(account, mailboxes=("inbox",)), Heard()
+
+        def passed() -> int:
+            (link,) = proxy._links
+            return int(link.passed[direction])  # type: ignore[index]
+
+        async def at_once(_: float) -> None:
+            await asyncio.sleep(0)
+
+        async with watching(sync, heard, pace=Pace(sleep=at_once)):
+            await until(lambda: idles(sync))
+            before = passed()
+            server.push(1, mail(1))
+            await heard.until(1)
+            await until(lambda: idles(sync))
+            whole = passed() - before
+            for point in range(points):
+                await until(lambda: idles(sync))
+                after = passed() + 1 + point * whole // points
+                proxy.cut_after(after, direction, reset=bool(point % 2))  # type: ignore[arg-type]
+                server.push(point + 2, mail(point + 2))
+                await heard.until(point + 2)
+                await until(lambda: not proxy._cuts)
+    assert points <= server.connections
+    assert ids(*range(1, points + 2)) == await world.stored()
+    assert points + 1 == await world.events() == len(heard.filed)
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+async def test_cut_while_news_come(world: World, direction: str) -> None:
+    await _cut_news(world, direction, 12)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("direction", ["down", "up"])
+async def test_cut_at_every_byte_or_so_of_news(world: World, direction: str) -> None:
+    await _cut_news(world, direction, CUTS // 2)
 
 
 # One process imports everything and forks a reader for each kill: to start Python takes longer than what is tested.

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from agentmail.imap import ImapConnection
+from agentmail.imap.link import Link
 from agentmail.imap.wire import Wire
 from agentmail.mailsync import mailbox
 from agentmail.mailsync.mailbox import MailboxPass
@@ -17,7 +18,7 @@ from agentmail.message.parse import parse
 from agentmail.store.positions import Position
 
 from .conftest import World, ids, mail
-from .liar import Liar
+from .liar import Liar, Pusher
 from .test_watch import Heard, idles, until, watching
 
 
@@ -44,6 +45,31 @@ async def test_one_command_brings_one_message(world: World, monkeypatch: pytest.
             assert "BODY.PEEK[]<0." in fetch
             assert "IDLE" == idle
     assert ids(1, 2) == await world.stored()
+
+
+async def test_new_mail_that_is_small_walks_to_no_thread(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From EXISTS to idling again the event loop speaks itself: each walk costs as much as the command."""
+    walks: list[str] = []
+    call = Link._call_now
+
+    async def noted(link: Link, work: Any, doing: str, *more: Any, **how: Any) -> Any:
+        walks.append(doing)
+        return await call(link, work, doing, *more, **how)
+
+    async with Pusher({1: mail(1)}) as server:
+        sync, heard = world.sync(server.account(), mailboxes=("inbox",)), Heard()
+        async with watching(sync, heard):
+            await until(lambda: idles(sync))
+            monkeypatch.setattr(Link, "_call_now", noted)
+            for n in (2, 3):
+                server.push(n, mail(n))
+                await heard.until(n)
+                await until(lambda: idles(sync))
+            assert not walks
+            server.push(4, mail(4, body="x" * 200_000))
+            await heard.until(4)
+            assert walks
+    assert ids(1, 2, 3, 4) == await world.stored()
 
 
 async def test_each_message_is_parsed_once_by_the_thread_that_reads_it(

@@ -19,7 +19,7 @@ from agentmail.store.positions import LostLease
 from agentmail.testing import FaultProxy
 
 from .conftest import World, ids, mail
-from .liar import CLOSE, Liar
+from .liar import CLOSE, Liar, Pusher
 
 SECONDS = 15.0
 
@@ -82,6 +82,99 @@ async def test_another_call_may_use_the_connection_meanwhile(world: World) -> No
         assert not await sync.find_sent("<1@example.org>")
         world.deliver(1)
         await heard.until(1)
+
+
+async def test_who_is_told_may_use_the_connection_before_it_idles_again(world: World) -> None:
+    """The loop has the socket then. What comes meanwhile is found, though the server has told of it already."""
+    async with Pusher({1: mail(1)}) as server:
+        server.lies["SELECT"] = lambda s, tag, rest: s.honest("SELECT", tag, rest).replace(b"READ-ONLY", b"READ-WRITE")
+        sync, heard = world.sync(server.account(), mailboxes=("inbox",)), Heard()
+
+        async def told(filed: list[Filed]) -> None:
+            if len(heard.filed) == 1:
+                server.push(3, mail(3))
+                await until(lambda: bool(sync._connection and sync._connection._ear and sync._connection._ear._buffer))
+                await sync.mark(filed[0].id, add=["\\Seen"])
+            heard(filed)
+
+        async with watching(sync, told):
+            await heard.until(1)
+            await until(lambda: idles(sync))
+            server.push(2, mail(2))
+            await heard.until(3)
+        assert 1 == server.connections
+        assert 1 == len([c for c in server.heard if "STORE" in c])
+    assert ids(1, 2, 3) == await world.stored()
+
+
+@pytest.mark.parametrize("behind", [b"* 3 EXISTS\r\n", b"* 3 EXI", b"* OK {4}\r\nab"])
+async def test_what_comes_behind_the_answer_is_heard_while_idling(world: World, behind: bytes) -> None:
+    async with Pusher({1: mail(1)}) as server:
+        sync, heard = world.sync(server.account(), mailboxes=("inbox",)), Heard()
+        rest = {b"* 3 EXI": b"STS\r\n", b"* OK {4}\r\nab": b"cd\r\n* 3 EXISTS\r\n"}.get(behind, b"")
+
+        def more(liar: Liar, tag: str, args: str) -> bytes | None:
+            if "BODY.PEEK[]<0." not in args or len(liar.messages) != 2:
+                return None
+            liar.add(3, mail(3))
+            asyncio.get_running_loop().call_soon(server.say, rest)
+            return b"".join(liar.fetched(n, args) for n in (2,)) + f"{tag} OK done\r\n".encode() + behind
+
+        async with watching(sync, heard):
+            await until(lambda: idles(sync))
+            server.lies["FETCH"] = more
+            server.push(2, mail(2))
+            await heard.until(3)
+        assert 1 == server.connections
+    assert ids(1, 2, 3) == await world.stored()
+
+
+@pytest.mark.parametrize("word", ["FETCH", "IDLE", ""])
+async def test_a_server_that_falls_silent_over_news_costs_its_time_and_a_connection(world: World, word: str) -> None:
+    async with Pusher({1: mail(1)}) as server:
+        account = server.account(timeout=0.3)
+        sync, heard = world.sync(account, mailboxes=("inbox",)), Heard()
+
+        async def sleep(_: float) -> None:
+            server.lies.pop(word, None) if word == "FETCH" else server.lies.update({word: honest[word]})
+            await asyncio.sleep(0)
+
+        honest = dict(server.lies)
+        async with watching(sync, heard, pace=Pace(sleep=sleep)):
+            await until(lambda: idles(sync))
+            server.lies[word] = lambda s, tag, rest: b""
+            server.push(2, mail(2))
+            await heard.until(2)
+            await until(lambda: idles(sync) and 2 == server.connections)
+    assert ids(1, 2) == await world.stored()
+
+
+async def test_closing_while_the_loop_waits_for_news_returns_at_once(world: World) -> None:
+    async with Pusher({1: mail(1)}) as server:
+        sync, heard = world.sync(server.account(timeout=60.0), mailboxes=("inbox",)), Heard()
+        async with watching(sync, heard) as task:
+            await until(lambda: idles(sync))
+            server.lies["FETCH"] = lambda s, tag, rest: b"* 2 FETCH ("
+            server.push(2, mail(2))
+            await until(lambda: "UID FETCH" in server.heard[-1])
+            async with asyncio.timeout(5):
+                await sync.close()
+            assert sync._connection is None
+            task.cancel()
+
+
+@pytest.mark.parametrize("security", ["tls", "starttls"])
+async def test_news_over_tls(world: World, security: str) -> None:
+    """What TLS holds decrypted is nothing that the kernel tells of."""
+    sync, heard = world.sync(world.dovecot.account(world.user, security)), Heard()
+    async with watching(sync, heard):
+        await until(lambda: idles(sync))
+        world.deliver(1, body="x" * 70 + "\r\n" + ("y" * 70 + "\r\n") * 1500)
+        await heard.until(1)
+        await until(lambda: idles(sync))
+        world.deliver(2)
+        await heard.until(2)
+    assert ids(1, 2) == await world.stored()
 
 
 async def test_s20_a_kicked_connection_is_made_again(world: World) -> None:

@@ -16,7 +16,7 @@ from .errors import Bounced, NotFound, StoreBusy
 from .message.automated import FailedRecipient
 from .message.models import Message
 from .store import ThreadStore, answers, log
-from .store.answers import Asked, Heard
+from .store.answers import Asked, Heard, Looked
 from .store.changes import Changes
 from .store.together import Together
 
@@ -26,8 +26,6 @@ PUBLISH = 64
 """Events without a place in the log from which the listener gives them theirs, as each reader of the log does."""
 
 T = TypeVar("T")
-Looked = tuple[int, tuple[Message, ...]]
-"""The thread that a message of ours is in, and what came in there after it, oldest first."""
 
 
 class Wait:
@@ -37,6 +35,7 @@ class Wait:
         self.asked = asked
         self.thread = asked.thread
         self.came: tuple[Message, ...] = ()
+        self.bounced: bool | None = None
         self.told = asyncio.Event()
         self.heard = False
         """The listener looked for it: what its own first look finds is older."""
@@ -172,12 +171,12 @@ class Waits:
     def _tell(self, wait: Wait, looked: Looked | None) -> None:
         if looked is None:  # it was deleted; whoever waits for it waits for the end of their patience
             return
-        thread, wait.came = looked
+        thread, wait.bounced, wait.came = looked
         if thread != wait.thread and wait in self._by_thread.get(wait.thread, ()):
             self._forget(wait)
             wait.thread = thread
             self._file(wait)
-        if wait.came:
+        if wait.came or wait.bounced:
             wait.told.set()
 
     def _file(self, wait: Wait) -> None:
@@ -213,11 +212,16 @@ class Waits:
             if message.automated == "bounce":
                 reasons = "; ".join(f"{r.email} {r.status} {r.diagnostic}".strip() for r in _failed(message))
                 about = message.bounce.message_id if message.bounce is not None else ""
-                if about in {None, wait.asked.message_id} and reasons:
+                # Of what went by our outbox only a bounce with a proof counts, which the outbox looks for.
+                if about in {None, wait.asked.message_id} and reasons and wait.bounced is not False:
                     raise Bounced(f"{wait.asked.message_id} came back: {reasons}")
                 continue
             if message.automated is None or message.automated == "agent" or automated:
                 return message
+        if wait.bounced:  # its report may lie in a thread of its own
+            async with self._store.reading() as tx:
+                reasons = "; ".join(await answers.why_bounced(tx, wait.asked.id))
+            raise Bounced(f"{wait.asked.message_id} came back: {reasons}")
         return None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Select, and_, bindparam, func, literal_column, select, union_all
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, literal_column, select, union_all
 
 from ..errors import NotFound
 from ..message.models import Message
@@ -16,6 +16,7 @@ from .claims import work
 from .database import Tx, database_now
 from .direct import Statement, among, listed
 from .holders import chunks
+from .tables.outbox import RECIPIENT, SUBMISSION
 from .tables.threads import ATTACHMENT, EVENT, MESSAGE
 
 HEARD_AT_ONCE = 200
@@ -80,32 +81,64 @@ def asking(tx: Tx) -> Asker:
     return ask
 
 
+class Looked(NamedTuple):
+    """What there is to see for somebody who waits."""
+
+    thread: int
+    """Where the message is shown now."""
+    bounced: bool | None
+    """Whether it came back from somebody, with a proof (`bounced.py`); None when it did not go by our outbox."""
+    came: tuple[Message, ...]
+    """What came into that thread after it, oldest first."""
+
+
 class _Came(NamedTuple):
     asked: int
     thread: int
     id: int | None
     parsed: str
+    bounced: int | None
 
 
-async def incoming_after(ask: Asker, messages: Collection[int]) -> dict[int, tuple[int, tuple[Message, ...]]]:
-    """Message -> the thread it is shown in now, and what came in there after it, oldest first."""
-    found: dict[int, tuple[int, list[int]]] = {}
+async def incoming_after(ask: Asker, messages: Collection[int]) -> dict[int, Looked]:
+    """Message -> what there is to see for those who wait for an answer to it."""
+    found: dict[int, tuple[_Came, list[int]]] = {}
     rows: dict[int, _Came] = {}
     for some in chunks(sorted(set(messages))):
         for row in map(_Came._make, await ask(_CAME, asked=list(some))):
-            later = found.setdefault(row.asked, (row.thread, []))[1]
+            later = found.setdefault(row.asked, (row, []))[1]
             if row.id is not None:
                 later.append(row.id)
                 rows.setdefault(row.id, row)
     messages_of = await reading.built(list(rows.values()), lambda some: ask(_PARTS, messages=list(some)))
     read = dict(zip(rows, messages_of, strict=True))
-    return {asked: (thread, tuple(read[m] for m in later)) for asked, (thread, later) in found.items()}
+    return {
+        asked: Looked(row.thread, None if row.bounced is None else row.bounced > 0, tuple(read[m] for m in later))
+        for asked, (row, later) in found.items()
+    }
+
+
+async def why_bounced(tx: Tx, message: int) -> list[str]:
+    """From whom a mail of ours came back, each with what was said."""
+    query = select(RECIPIENT.c.address, RECIPIENT.c.text).join(SUBMISSION, SUBMISSION.c.id == RECIPIENT.c.submission)
+    rows = await tx.execute(query.where(SUBMISSION.c.message == message, RECIPIENT.c.state == "bounced"))
+    return [f"{address} {text}".strip() for address, text in rows]
+
+
+_YES: ColumnElement[int] = literal_column("1")
+_NO: ColumnElement[int] = literal_column("0")
 
 
 def _incoming(postgres: bool) -> Select[Any]:
     ours, came = MESSAGE.alias("ours"), MESSAGE.alias("came")
+    bounced = (
+        select(func.max(case((RECIPIENT.c.state == literal_column("'bounced'"), _YES), else_=_NO)))
+        .join(SUBMISSION, SUBMISSION.c.id == RECIPIENT.c.submission)
+        .where(SUBMISSION.c.message == ours.c.id)
+        .scalar_subquery()
+    )
     return (
-        select(ours.c.id.label("asked"), ours.c.thread, came.c.id, came.c.parsed)
+        select(ours.c.id.label("asked"), ours.c.thread, came.c.id, came.c.parsed, bounced.label("bounced"))
         .outerjoin(came, and_(came.c.thread == ours.c.thread, came.c.id > ours.c.id, ~came.c.outgoing))
         .where(among(ours.c.id, "asked", postgres=postgres))
         .order_by(came.c.at, came.c.id)

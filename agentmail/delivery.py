@@ -267,9 +267,12 @@ class Delivery(Recovery):
         try:
             async with asyncio.TaskGroup() as tasks:
                 renewal = tasks.create_task(self._renew(holds))
-                claimed = tasks.create_task(self.store.db.durable())  # while the servers are connected to
+                # PostgreSQL's claim is on the disk by itself; SQLite's gets there while the servers are connected to.
+                claimed = tasks.create_task(self.store.db.durable()) if self.store.db.sqlite else None
 
                 async def durable() -> None:
+                    if claimed is None:
+                        return
                     await asyncio.shield(claimed)
                     if BOOT is None:  # then a lost marker would not be noticed (see `recovery`)
                         await self.store.db.durable()
@@ -308,10 +311,10 @@ class Delivery(Recovery):
 
         async def before_body() -> Callable[[], bool] | None:
             nonlocal marked
-            started = self._monotonic()
             marked = bool(await self._writes(_Item(row)))
             await durable()
-            hold.until = started + self._lease if marked else float("-inf")
+            if not marked:
+                hold.until = float("-inf")
             return (lambda: self._monotonic() < hold.until - self._margin) if marked else None
 
         envelope = Envelope(mail_from=row.mail_from, rcpt_to=row.pending)
@@ -348,7 +351,7 @@ class Delivery(Recovery):
             alive = await self.store.db.run(lambda tx: self._write_all(tx, marks, ends))
         else:
             told = [(result, _told(i.row, result)) for i, result in ends]
-            alive = await attempts.write(self.store.db, marks, told, lease=self._lease)
+            alive = await attempts.write(self.store.db, marks, told)
         return [i.result is not None or i.row.id in alive for i in items]
 
     def _brings_more(self, item: _Item, result: Result) -> bool:
@@ -361,7 +364,7 @@ class Delivery(Recovery):
         self, tx: Tx, marks: Sequence[tuple[int, int]], ends: Sequence[tuple[_Item, Result]]
     ) -> set[int]:
         now = await database_now(tx)
-        alive = await attempts.mark(tx, marks, now=now, lease=self._lease) if marks else set()
+        alive = await attempts.mark(tx, marks, now=now) if marks else set()
         if ends:
             done = await attempts.settle(tx, [result for _, result in ends], now=now)
             events: list[dict[str, Any]] = []

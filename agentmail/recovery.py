@@ -6,6 +6,7 @@ goes again under the same Message-ID, unless it was asked for at most once.
 
 A power cut takes the last commits of SQLite with it, a marker among them. So a claim is on the disk before a body goes,
 and what is found in `sending` after the machine started anew counts as marked, whether its marker is there or not.
+The same holds for PostgreSQL after it crashed, which `submissions.notice_crash` sees.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Recovery(Supervision):
         """Rows whose worker vanished, and rows that waited for too long."""
 
         async def work(tx: Tx) -> None:
+            await submissions.notice_crash(tx)
             now = await database_now(tx)
             _, lost = await submissions.take_abandoned(tx, self.account.key, now=now)
             expired = await submissions.take_expired(tx, self.account.key, now=now)

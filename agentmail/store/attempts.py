@@ -119,16 +119,18 @@ async def write(
     db: Database,
     marks: Sequence[tuple[int, int]],
     ends: Sequence[tuple[Result, Mapping[str, Any] | None]],
-    *,
-    lease: float,
 ) -> set[int]:
-    """Markers, and ends with their events, that come at the same moment; which of the marked may go."""
+    """Markers, and ends with their events, that come at the same moment; which of the marked may go.
+
+    No disk is waited for, on neither database. A crash of PostgreSQL that takes a marker back is noticed (see
+    `submissions.notice_crash`); whoever promises an end calls `Database.durable` first.
+    """
     marked, given = _json(sorted(marks)), db.given_now()
     settled = _json([_settled(r) for r in sorted((r for r, _ in ends), key=_id)])
 
     def sqlite(connection: sqlite3.Connection) -> set[int]:
         now = _now(connection) if given is None else given
-        alive = {i for (i,) in connection.execute(_MARK["sqlite"], (marked, now, lease)).fetchall()} if marks else set()
+        alive = {i for (i,) in connection.execute(_MARK["sqlite"], (marked, now)).fetchall()} if marks else set()
         if ends:
             done = {i for (i,) in connection.execute(_SETTLE["sqlite"], (settled, now)).fetchall()}
             connection.executemany(_TELL, [
@@ -139,14 +141,16 @@ async def write(
 
     async def postgresql(connection: Any) -> set[int]:
         told = _json([{"of": r.id, **e} for r, e in ends if e is not None])
-        return {i for (i,) in await connection.fetch(_WRITE, marked, settled, told, given, lease)}
+        alive = {i for (i,) in await connection.fetch(_WRITE, marked, settled, told, given)}
+        db.owes_disk = True
+        return alive
 
     return await db.shortly(sqlite, postgresql)
 
 
-async def mark(tx: Tx, held: Iterable[tuple[int, int]], *, now: float, lease: float) -> set[int]:
+async def mark(tx: Tx, held: Iterable[tuple[int, int]], *, now: float) -> set[int]:
     """The bodies are about to go. Which of them may: a row that is missing was taken over."""
-    done = await tx.exec_driver_sql(_MARK[tx.dialect.name], (_json(sorted(held)), now, lease))
+    done = await tx.exec_driver_sql(_MARK[tx.dialect.name], (_json(sorted(held)), now))
     return {int(i) for (i,) in done}
 
 
@@ -179,7 +183,10 @@ def _settled(r: Result) -> tuple[Any, ...]:
 
 
 def _json(rows: Any) -> str:
-    return json.dumps(rows, separators=(",", ":")).replace("\\u0000", "")  # PostgreSQL's jsonb takes no NUL
+    return _ENCODER.encode(rows).replace("\\u0000", "")  # PostgreSQL's jsonb takes no NUL
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` makes one for each call
 
 
 def _both(statement: str, **columns: str) -> dict[str, str]:
@@ -200,8 +207,8 @@ _RENEW = _both(
     i="bigint", e="bigint",
 )  # fmt: skip
 _MARK = _both(
-    "UPDATE submission SET marker_at = CAST($2 AS double precision), "
-    "next_at = CAST($2 AS double precision) + CAST($3 AS double precision) FROM GIVEN "
+    # The lease is left as it is: `renew` moves its end, and a row whose indexes stay the same is written anew alone.
+    "UPDATE submission SET marker_at = CAST($2 AS double precision) FROM GIVEN "
     "WHERE submission.id = g.i AND submission.epoch = g.e AND submission.state = 'sending' "
     "AND submission.next_at > CAST($2 AS double precision) AND NOT "
     "EXISTS (SELECT 1 FROM pause WHERE pause.account IN (submission.account, '*') "
@@ -273,14 +280,15 @@ _TELL = "INSERT INTO event (at, kind, thread, message, account, data) VALUES (?,
 
 def _within(statement: str, rows: str) -> str:
     """A statement as a part of `_WRITE`: its rows are that parameter, its time is the one of all."""
-    changes = {"$1": rows, "CAST($2 AS double precision)": "clock.now", "$3": "$5", " FROM (": " FROM clock, ("}
+    changes = {"$1": rows, "CAST($2 AS double precision)": "clock.now", " FROM (": " FROM clock, ("}
     for old, new in changes.items():
         statement = statement.replace(old, new)
     return statement
 
 
 _WRITE = (
-    f"WITH clock AS (SELECT coalesce(CAST($4 AS double precision), {CLOCKS['postgresql']}) AS now), "  # noqa: S608
+    f"WITH clock AS (SELECT coalesce(CAST($4 AS double precision), {CLOCKS['postgresql']}) AS now, "  # noqa: S608
+    "set_config('synchronous_commit', 'off', true)), "  # for this transaction, which is this statement
     f"marked AS ({_within(_MARK['postgresql'], '$1')}), settled AS ({_within(_SETTLE['postgresql'], '$2')}), "
     "told AS (INSERT INTO event (at, kind, thread, message, account, data) SELECT clock.now, e ->> 'kind', "
     "(e ->> 'thread')::bigint, (e ->> 'message')::bigint, e ->> 'account', (e -> 'data')::json "

@@ -28,9 +28,10 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import make_url, text
 
 from ..errors import StoreBusy, StoreUnreachable
-from .database import SILENCE, Database, Tx, keep_alive, shown
+from .database import Database, Tx, shown
 from .direct import Statement
 from .filewatch import FileWatch, watch
+from .postgres_driver import BY_INDEX, SILENCE, keep_alive
 
 CHANNEL = "agentmail"
 SQLITE_LOOK = 0.02
@@ -41,15 +42,6 @@ SQLITE_AFTER = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
 """Seconds between the looks after a write: the log is written first, and then the commit becomes visible."""
 SQLITE_REST = 0.005
 """Seconds at least between two changes that are told, so that many small commits are one."""
-BY_INDEX = {
-    "plan_cache_mode": "force_generic_plan",
-    "jit": "off",  # what is off is dear, and what is dear would be compiled
-    **dict.fromkeys(
-        ("enable_seqscan", "enable_bitmapscan", "enable_sort", "enable_hashjoin", "enable_mergejoin"), "off"
-    ),
-}
-"""PostgreSQL, for what `Changes.ask` asks: planning a look-up takes as long as the look-up, so it is planned once; and
-by index, or a plan that was made while the tables were empty would walk through them when they are large."""
 POLL = 30.0
 """Seconds after which a waiter looks anyway."""
 

@@ -14,7 +14,6 @@ import asyncio
 import os
 import random
 import re
-import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -29,9 +28,9 @@ from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only as await_
-from sqlalchemy.util import greenlet_spawn
 
 from ..errors import BadInput, ConfigurationError, StoreBusy, StoreError, StoreUnreachable
+from .postgres_driver import FRESH, Direct, guards, keep_alive
 from .sqlite_driver import SHORT, Connection, connect
 from .together import Together
 
@@ -44,11 +43,6 @@ BUSY_TIMEOUT = 10.0
 RETRIES = 8
 """How often a unit of work runs again after a deadlock or a lost race."""
 
-SILENCE = 20.0
-"""Seconds until a PostgreSQL server, or a worker inside a transaction, that says nothing is taken for gone."""
-FRESH = 2.0
-"""Seconds for which a connection that was in use is taken to live."""
-
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-16384",
            "mmap_size=268435456", "wal_autocheckpoint=0")  # fmt: skip
 """How every connection of SQLite is set up. The log is carried over into the file by commits in the connection's thread
@@ -60,6 +54,8 @@ _UNSTORABLE = "text with a NUL, or with half a character (a lone surrogate), whi
 _RETRY_STATES = {"40001", "40P01", "55P03"}
 _OF_THE_FILE = ("readonly", "disk", "not a database")
 """What SQLite says when the file is to blame: it may not be written, it is full, damaged, or something else."""
+_FLUSH = "SELECT pg_logical_emit_message(true, 'agentmail', '')"
+"""PostgreSQL: a commit that waits for the disk, and for all commits before it. An empty one would wait for nothing."""
 _CLOCK = "agentmail_clock"
 _USED = "agentmail_used"
 
@@ -73,9 +69,12 @@ class Database:
         self._clock = clock
         """Takes the place of the database's clock, for tests on virtual time."""
         self._own: Connection | None = None
+        self._direct: Direct | None = None
         self._alone = asyncio.Lock()
         self._flushes: Together[None, None] = Together(self._flush)
         self._glancing: sqlite3.Connection | None = None
+        self.owes_disk = False
+        """PostgreSQL: something was committed without waiting for the disk (`synchronous_commit=off`)."""
 
     @property
     def sqlite(self) -> bool:
@@ -101,6 +100,9 @@ class Database:
         glancing, self._glancing = self._glancing, None
         if glancing is not None:
             glancing.close()
+        direct, self._direct = self._direct, None
+        if direct is not None:
+            await direct.close()
         if self._engine is not None:
             await self._engine.dispose()
             self._engine = None
@@ -190,15 +192,9 @@ class Database:
                         return await self._own.transact(sqlite)
                     except sqlite3.Error as exc:
                         raise DBAPIError.instance(None, None, exc, sqlite3.Error) from exc
-            # The pool itself: the connection objects around it take longer than the write.
-            pooled = await greenlet_spawn(self.engine.sync_engine.raw_connection)
-            driver: Any = pooled.driver_connection
-            try:
-                return await postgresql(driver)
-            finally:
-                if driver.is_closed():
-                    pooled.invalidate()
-                await greenlet_spawn(pooled.close)
+            if self._direct is None:
+                self._direct = Direct(make_url(self.url).set(drivername="postgresql").render_as_string(False))
+            return await self._direct.run(postgresql)
 
         return await self._until_won(once)
 
@@ -221,15 +217,24 @@ class Database:
     async def durable(self) -> None:
         """Until everything that was committed before outlives a power cut.
 
-        PostgreSQL sees to that in its COMMIT. SQLite's with synchronous=NORMAL leaves the log in the kernel's memory,
-        and a power cut takes the last of it. For what must not be forgotten the log is written out here, once for all
-        that ask meanwhile: what synchronous=FULL does in each COMMIT, but without the lock of the file.
+        PostgreSQL sees to that in its COMMIT, but for what says that it can wait (`owes_disk`). SQLite's with
+        synchronous=NORMAL leaves the log in the kernel's memory, and a power cut takes the last of it. For what must
+        not be forgotten the log is written out here, once for all that ask meanwhile: what synchronous=FULL does in
+        each COMMIT, but without the lock of the file.
         """
-        if self.sqlite:
+        if self.sqlite or self.owes_disk:
             with _Translated(self.url):
                 await self._flushes(None)
 
     async def _flush(self, asked: Sequence[None]) -> Sequence[None]:
+        if not self.sqlite:
+            self.owes_disk = False  # what is committed while this runs owes again
+            try:
+                await self.run_alone(lambda tx: tx.exec_driver_sql(_FLUSH))
+            except BaseException:
+                self.owes_disk = True
+                raise
+            return asked
         async with self._alone:
             if self._own is None:
                 self._own = await self._open_own()
@@ -379,16 +384,9 @@ def _sqlite_engine(url: str) -> AsyncEngine:
 
 def _postgres_engine(url: str) -> AsyncEngine:
     try:
-        engine = create_async_engine(url, pool_size=5, max_overflow=15, connect_args={
-            "timeout": 10,
-            # What a machine held that was cut off or stopped must come free without it.
-            "server_settings": {
-                "idle_in_transaction_session_timeout": f"{int(SILENCE * 1000)}",
-                "tcp_keepalives_idle": f"{max(1, int(SILENCE / 2))}",
-                "tcp_keepalives_interval": f"{max(1, int(SILENCE / 6))}", "tcp_keepalives_count": "3",
-                "tcp_user_timeout": f"{int(SILENCE * 1000)}",
-            },
-        })  # fmt: skip
+        engine = create_async_engine(
+            url, pool_size=5, max_overflow=15, connect_args={"timeout": 10, "server_settings": guards()}
+        )
     except ModuleNotFoundError as exc:
         raise ConfigurationError(
             "PostgreSQL needs the driver asyncpg: pip install 'agentmail-inbox[postgres]'"
@@ -413,20 +411,6 @@ def _postgres_engine(url: str) -> AsyncEngine:
                 raise DisconnectionError from exc
 
     return engine
-
-
-def keep_alive(connection: Any) -> None:
-    """Let a connection of asyncpg end when the server is silent, and not after the quarter of an hour of TCP."""
-    transport = getattr(connection, "_transport", None)  # asyncpg has no public way to its socket
-    sock = transport.get_extra_info("socket") if transport is not None else None
-    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, seconds in (("TCP_KEEPIDLE", SILENCE / 2), ("TCP_KEEPINTVL", SILENCE / 6), ("TCP_KEEPCNT", 3)):
-        if hasattr(socket, name):  # as far as the platform has them
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), max(1, int(seconds)))
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE * 1000))
 
 
 async def database_now(tx: Tx) -> float:

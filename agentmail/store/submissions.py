@@ -252,6 +252,18 @@ async def distrust(tx: Tx, boot: str) -> None:
     await tx.execute(insert(INFO).values(name="boot", value=boot))
 
 
+async def notice_crash(tx: Tx) -> None:
+    """PostgreSQL: once after it crashed, or another server took its place: what was being sent may have been.
+
+    Markers do not wait for the disk, and a crash takes the last of them back. It also empties unlogged tables, which no
+    replica has either; a clean end of the server does neither. So as long as our row is there no marker was lost.
+    """
+    if tx.dialect.name != "sqlite" and (await _UNCRASHED.run(tx)).rows:
+        await tx.execute(
+            update(SUBMISSION).where(S.state == "sending", S.marker_at.is_(None)).values(marker_at=S.next_at)
+        )
+
+
 async def take_unknown(
     tx: Tx, account: str, *, now: float, again: float, limit: int = 20, ids: Collection[int] = ()
 ) -> list[Submission]:
@@ -397,6 +409,9 @@ _ANSWERS = Statement(
     lambda postgres: select(func.max(S.generation), func.max(S.id)).where(
         S.account == bindparam("account"), S.answers == bindparam("message"), S.generation.is_not(None)
     )
+)
+_UNCRASHED = Statement(
+    lambda postgres: text("INSERT INTO uncrashed (id) VALUES (1) ON CONFLICT DO NOTHING RETURNING id")
 )
 _THREAD_OF = Statement(lambda postgres: select(MESSAGE.c.thread).where(MESSAGE.c.id == bindparam("message")))
 # Built once: building an expression costs more than running it.

@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -32,9 +32,10 @@ def binaries() -> Path | None:
 class Postgres:
     """A running cluster. `AGENTMAIL_TEST_POSTGRES=postgresql://owner@host/postgres` uses one that runs already."""
 
-    def __init__(self, address: str = "127.0.0.1") -> None:
-        """`address`: where it listens; any host of its /24 may come in."""
+    def __init__(self, address: str = "127.0.0.1", settings: Sequence[str] | None = None) -> None:
+        """`address`: where it listens; any host of its /24 may come in. `settings`: in the place of `FAST`."""
         self.address = address
+        self._settings = settings
         self._names = count(1)
         self._given = os.environ.get("AGENTMAIL_TEST_POSTGRES", "")
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,11 +66,18 @@ class Postgres:
         with Path(f"{d}/data/pg_hba.conf").open("a") as allowed:
             allowed.write(f"host all all {self.address}/24 trust\n")
         self._port = free_port()
-        self._process = spawn(
+        settings = FAST if self._settings is None else self._settings
+        self._command = lambda: spawn(
             [str(programs / "postgres"), "-D", f"{d}/data", "-h", self.address, "-p", str(self._port), "-k", str(d),
-             *(word for setting in FAST for word in ("-c", setting))], log, user=user, environment=environment,
+             *(word for setting in settings for word in ("-c", setting))], log, user=user, environment=environment,
         )  # fmt: skip
         self._log = log
+        self._run()
+
+    def _run(self) -> None:
+        programs, log = binaries(), self._log
+        assert programs is not None
+        self._process = self._command()
         end = time.monotonic() + 30
         ready = [str(programs / "pg_isready"), "-q", "-h", self.address, "-p", str(self._port)]
         while subprocess.run(ready, check=False, capture_output=True).returncode:
@@ -78,6 +86,27 @@ class Postgres:
                 self.stop()
                 raise RuntimeError(f"PostgreSQL did not start\n{written}")
             time.sleep(0.02)
+
+    def crash(self) -> None:
+        """What was not written to the disk is gone, as far as a machine that goes on running can show it; and start
+        anew. Call `hold_back` before what shall be lost.
+        """
+        assert self._process is not None
+        main = self._process.pid
+        children = [pid for pid, (parent, _) in _processes().items() if parent == main]
+        for pid in (main, *children):
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+        end = time.monotonic() + 30
+        while any(state != "Z" for pid, (_, state) in _processes().items() if pid in children):
+            assert time.monotonic() < end, "processes that do not end"
+            time.sleep(0.01)
+        self._run()
+
+    def hold_back(self) -> None:
+        """From now on only a commit that waits for the disk gets there: who writes out the log meanwhile is stopped."""
+        pid = int(self.sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"))
+        os.kill(pid, signal.SIGSTOP)
 
     def stop(self) -> None:
         if self._process is not None:
@@ -119,6 +148,18 @@ class Postgres:
                 await connection.close()
 
         run_apart(run())
+
+
+def _processes() -> dict[int, tuple[int, str]]:
+    """Process -> its parent, and its state as Linux tells it."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):  # it ended meanwhile
+            continue
+        found[int(path.parent.name)] = int(parent), state
+    return found
 
 
 def _name(url: str) -> str:

@@ -1,22 +1,27 @@
 """A power cut takes back what SQLite committed and nobody wrote out. What was lost must not make a mail go twice.
 
 The disk is what the files were when they were last written out; the machine that starts anew has another boot id.
+PostgreSQL is killed, with the process that writes out its log stopped before, and started again.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url
+from sqlalchemy import make_url, text
 
 from agentmail import recovery
 from agentmail.outbox import Outbox
-from agentmail.store import ThreadStore, database
+from agentmail.store import ThreadStore, attempts, database
+from agentmail.testing import ManualClock
 
+from ...servers.postgres import Postgres
 from .conftest import Bench
+from .scripted import ScriptedSmtp
 
 
 class Disk:
@@ -138,3 +143,85 @@ async def test_without_a_boot_id_each_marker_is_written_out(
         await box.deliver_due()
         assert "unknown" == (await box.list())[0].state
     assert 1 == len(bench.server.taken)
+
+
+# -- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    """One that waits for the disk where it should, and can be killed."""
+    if not Postgres.available() or os.environ.get("AGENTMAIL_TEST_POSTGRES"):
+        pytest.skip("it needs a PostgreSQL that can be killed")
+    server = Postgres(settings=["shared_buffers=32MB", "log_min_messages=warning", "timezone=UTC"])
+    server.start()
+    yield server
+    server.stop()
+
+
+async def test_postgresql_crashes_between_the_marker_and_the_end(server: Postgres) -> None:
+    clock = ManualClock()
+    async with ScriptedSmtp() as smtp, ThreadStore(server.new_database(), clock=clock) as store:
+        bench = Bench(store, smtp, clock)
+        mail = bench.mail()
+        await bench.box.queue(mail)
+        await bench.box.deliver_due(limit=0)
+        (row,), _ = await bench.box._claim(limit=1)
+        server.hold_back()
+        assert {row.id} == await attempts.write(store.db, [(row.id, row.epoch)], [])
+        smtp.taken.append(("", [], mail.raw))  # the body goes, and nothing else is heard of it
+        server.crash()
+        async with store.reading() as tx:
+            found = (await tx.execute(text("SELECT state, marker_at FROM submission"))).one()
+        assert ("sending", None) == tuple(found), "the marker did not get lost, so this test shows nothing"
+        await clock.advance(181)
+        for _ in range(6):
+            await bench.box.deliver_due()
+            if bench.shelf.asked == 1:
+                bench.shelf.sent.add(mail.message_id)  # the copy comes late
+            await clock.advance(61)
+        assert "sent" == (await bench.box.list())[0].state
+        assert 1 == len(smtp.taken)
+        assert 2 == bench.shelf.asked
+        await bench.box.close()
+
+
+async def test_postgresql_that_ended_in_order_is_believed(bench: Bench) -> None:
+    """A row without a marker goes again as long as nothing crashed, and is looked for once when something did."""
+    if bench.store.db.sqlite:
+        return
+    mail = bench.mail()
+    await bench.box.queue(mail, at_most_once=True)
+    assert (await bench.box._claim(limit=1))[0]
+    await bench.clock.advance(181)
+    await bench.box.deliver_due()
+    assert "sent" == (await bench.box.list())[0].state
+    assert 0 == bench.shelf.asked
+
+    await bench.box.queue(bench.mail(), at_most_once=True)
+    assert (await bench.box._claim(limit=1))[0]
+    async with bench.store.transaction() as tx:
+        await tx.execute(text("TRUNCATE uncrashed"))  # what a crash leaves of it
+    await bench.clock.advance(181)
+    await bench.box.deliver_due()
+    assert "unknown" == (await bench.box.list())[0].state
+    assert 1 == bench.shelf.asked
+    async with bench.store.reading() as tx:
+        assert 1 == len((await tx.execute(text("SELECT id FROM uncrashed"))).all())
+
+
+async def test_what_deliver_promised_is_on_postgresqls_disk(server: Postgres) -> None:
+    clock = ManualClock()
+    async with ScriptedSmtp() as smtp, ThreadStore(server.new_database(), clock=clock) as store:
+        bench = Bench(store, smtp, clock)
+        box = bench.outbox(evidence=None)  # what is written of a copy would bring the rest to the disk
+        server.hold_back()
+        await box.submit(bench.mail())
+        server.crash()
+        assert ["sent"] == [row.state for row in await box.list()]
+        await box.queue(bench.mail())
+        server.hold_back()
+        await box.deliver_due()
+        server.crash()
+        assert ["sent"] * 2 == [row.state for row in await box.list()]
+        await box.close()

@@ -13,13 +13,13 @@ from datetime import timedelta
 
 from agentmail import Inbox, ThreadStore, Turn
 from agentmail.errors import AgentMailError
-from agentmail.store import database
+from agentmail.store import postgres_driver
 
 from .crew import ACCOUNT, OPEN
 
 
 async def main(url: str, lease: float, silence: float) -> None:
-    database.SILENCE = silence
+    postgres_driver.SILENCE = silence
     go = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(sys.stdin, lambda: go.set() if sys.stdin.readline() else loop.remove_reader(sys.stdin))

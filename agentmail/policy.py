@@ -214,10 +214,12 @@ def decide(policy: Policy, s: Situation) -> Decision:
 
 # -- for every origin -------------------------------------------------------------------------------------------------
 
-_NO_REPLY = re.compile(r"(?:^|[.+_-])(?:no[-_.]?reply|do[-_.]?not[-_.]?reply)(?:[.+_-][^@]{0,64})?@")
+_NO_REPLY = re.compile(
+    r"(?:^|[.+_-])(?:no[-_.]?(?:reply|response)|do[-_.]?not[-_.]?(?:reply|respond))(?:[.+_-][^@]{0,64})?@"
+)
 _SYSTEM = re.compile(
     r"^(?:mailer-daemon|postmaster|mail-daemon|mdaemon|listserv|majordomo|sympa|mailman|owner-[^@]+|"
-    r"[^@]+-(?:request|owner|bounces))@"
+    r"[^@]+-(?:request|owner|bounces)|bounces?(?:\+[^@]+)?|auto-?(?:reply|responder))@"
 )
 _MACHINES = {"bounce": "a bounce", "auto-reply": "an automatic reply", "list": "a mailing list", "bulk": "bulk mail"}
 

@@ -54,7 +54,7 @@ _TO_PEOPLE = Statement(
     .group_by(_LOWER)
 )
 _TO_DOMAIN = Statement(
-    lambda postgres: select(func.count())
+    lambda postgres: select(func.count(S.id.distinct()))
     .select_from(SUBMISSION)
     .join(RECIPIENT, S.id == R.submission)
     .where(*_of_account(_REPLY, _LOWER.like(bindparam("ending"), escape="/")))

@@ -39,3 +39,12 @@ async def test_a_secret_in_the_subject(bench: Bench) -> None:
     sent = await bench.box.submit(bench.mail(subject="key AKIAIOSFODNN7EXAMPLE"), origin="tool")
     assert "held" == sent.state
     assert "AWS" in sent.reasons[0]
+
+
+async def test_an_answer_to_many_of_one_house_is_one_answer(bench: Bench) -> None:
+    """Two answers to all of thirty colleagues are no storm."""
+    team = [f"p{i}@acme.test" for i in range(30)]
+    for _ in range(3):
+        question = await bench.receive(sender=team[0])
+        sent = await bench.box.submit(bench.mail(*team, reply_to=question.message_id), kind="reply", answers=question)
+        assert ("sent", ()) == (sent.state, sent.reasons)

@@ -339,14 +339,25 @@ def test_a_null_sender_is_not_answered() -> None:
 @pytest.mark.parametrize(
     "address",
     ["no-reply@x.test", "noreply@x.test", "do_not_reply@x.test", "news-noreply@x.test", "noreply+7@x.test",
-     "mailer-daemon@x.test", "postmaster@x.test", "owner-list@x.test", "list-request@x.test", "list-bounces@x.test"],
+     "mailer-daemon@x.test", "postmaster@x.test", "owner-list@x.test", "list-request@x.test", "list-bounces@x.test",
+     "bounce@x.test", "bounces+7@x.test", "do-not-respond@x.test", "noresponse@x.test", "auto-reply@x.test",
+     "autoresponder@x.test"],
 )  # fmt: skip
 def test_nobody_reads_these(address: str) -> None:
     assert "deny" == decide(Policy(), reply(recipients=(address,))).action
 
 
 @pytest.mark.parametrize(
-    "address", ["nora.reply@x.test", "casino-reply-desk@x.test", "requests@x.test", "owner@x.test"]
+    "address",
+    [
+        "nora.reply@x.test",
+        "casino-reply-desk@x.test",
+        "requests@x.test",
+        "owner@x.test",
+        "bouncer@x.test",
+        "auto@x.test",
+        "response@x.test",
+    ],
 )
 def test_somebody_reads_these(address: str) -> None:
     assert "allow" == decide(Policy(), reply(recipients=(address,))).action

@@ -6,7 +6,7 @@ The names are imported when they are asked for, since the processes that parse a
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .importing import Progress, Totals, import_archive
+    from .importing import Progress, Totals, import_archive, reading_ahead
     from .reading import Found, Unreadable, measure, read
 else:
     from ..lazily import lazily
@@ -19,7 +19,8 @@ else:
         "import_archive": ".importing",
         "measure": ".reading",
         "read": ".reading",
+        "reading_ahead": ".importing",
     })
 
 
-__all__ = ["Found", "Progress", "Totals", "Unreadable", "import_archive", "measure", "read"]
+__all__ = ["Found", "Progress", "Totals", "Unreadable", "import_archive", "measure", "read", "reading_ahead"]

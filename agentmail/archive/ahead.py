@@ -1,13 +1,13 @@
 """Parsing ahead in processes of its own, while the store writes: each takes about half of an import's time.
 
-The workers are plain child processes that read batches from their standard input. They end when it does, so that a
-parent that is killed leaves nothing behind. Not `multiprocessing`: that would run the main module of whoever calls us
-once more in each child.
+The workers are child processes that read batches from a pipe. They end when it does, so that a parent that is killed
+leaves nothing behind. Not `multiprocessing`: that would run the main module of whoever calls us once more in each
+child. A program that has threads gets children that start from nothing; the command, which has none yet, forks: what it
+imported to parse is there at once.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -15,8 +15,9 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -111,28 +112,34 @@ def _unpacked(packed: tuple[Any, ...]) -> Batch:
 class Worker:
     """One process that prepares batches, one after the other."""
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Forked) -> None:
+        self._process = process
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="agentmail-import")
+        _widen(process.stdin)
+        _widen(process.stdout)
+
+    @classmethod
+    def started(cls) -> Worker:
+        """A process that begins with nothing."""
         # The child gets our module path and nothing from the current directory: that may be an archive of strangers.
         # It collects no garbage before it serves: looking through modules while they come took an eighth of its start.
-        start = "from agentmail.archive.ahead import serve; serve()"
+        start = "from agentmail.archive.ahead import serve_standard; serve_standard()"
         code = f"import gc, sys; gc.disable(); sys.path[:] = {sys.path!r}; {start}"
-        self._process = subprocess.Popen(  # noqa: S603  our own interpreter and our own words
-            [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        return cls(
+            subprocess.Popen(  # noqa: S603  our own interpreter and our own words
+                [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
         )
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="agentmail-import")
-        self._terms = terms
-        _widen(self._process.stdin)
-        _widen(self._process.stdout)
 
-    def prepare(self, found: Sequence[Source]) -> asyncio.Future[Batch]:
+    def prepare(self, found: Sequence[Source], terms: Terms) -> Future[Batch]:
         """Hand a batch to the process; batches are worked on in the order they were handed over."""
-        return asyncio.get_running_loop().run_in_executor(self._thread, self._exchange, found)
+        return self._thread.submit(self._exchange, found, terms)
 
-    def _exchange(self, found: Sequence[Source]) -> Batch:
+    def _exchange(self, found: Sequence[Source], terms: Terms) -> Batch:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
-            _send(self._process.stdin, (found, self._terms))
+            _send(self._process.stdin, (found, terms))
             answer = _receive(self._process.stdout)
         except (OSError, EOFError, ValueError) as exc:
             raise AgentMailError(
@@ -155,14 +162,70 @@ class Worker:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def serve() -> None:
+class Forked:
+    """A copy of this process that serves: what `Worker` asks of a `subprocess.Popen`."""
+
+    def __init__(self, siblings: Sequence[Forked] = ()) -> None:
+        (source, into), (out, answers) = os.pipe(), os.pipe()
+        self.pid = os.fork()
+        if not self.pid:
+            # Whatever happens, what the parent would do when it is done (flush, close, clean up) is not ours to do.
+            status = 1
+            try:
+                # Or a child would not see its input end while another one lives.
+                for fd in (into, out, *(pipe.fileno() for one in siblings for pipe in (one.stdin, one.stdout))):
+                    os.close(fd)
+                serve(os.fdopen(source, "rb"), os.fdopen(answers, "wb"))
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(source)
+        os.close(answers)
+        self.stdin: IO[bytes] = os.fdopen(into, "wb")
+        self.stdout: IO[bytes] = os.fdopen(out, "rb")
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        return self._wait(os.WNOHANG)
+
+    def wait(self) -> int | None:
+        return self._wait(0)
+
+    def kill(self) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _wait(self, how: int) -> int | None:
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, how)
+            self._status = os.waitstatus_to_exitcode(status) if pid else None
+        return self._status
+
+
+def forked(count: int) -> list[Worker]:
+    """Copies of this process that prepare batches; none where that is not safe: in a program that has threads, whose
+    locks a copy would hold for ever, and where the system's own libraries do not allow it (macOS).
+    """
+    if sys.platform != "linux" or threading.active_count() > 1:
+        return []
+    copies: list[Forked] = []
+    for _ in range(count):
+        copies.append(Forked(copies))
+    return [Worker(copy) for copy in copies]
+
+
+def serve_standard() -> None:
+    """The main loop of a child that was started: its input and output are the pipes."""
+    answers = os.fdopen(os.dup(1), "wb")
+    serve(sys.stdin.buffer, answers)
+
+
+def serve(source: IO[bytes], answers: IO[bytes]) -> None:
     """The child's main loop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes our input
     gc.freeze()
     gc.set_threshold(100_000)  # what parsing leaves behind is freed by counting
     gc.enable()
-    source = sys.stdin.buffer
-    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a stray print must not end up between two answers
     while True:
         try:

@@ -10,15 +10,20 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..message.domains import address_key
-from ..store import Filed, ThreadStore
-from .ahead import Batch, Source, Terms, Worker, prepare_batch
+from .ahead import Batch, Source, Terms, Worker, forked, prepare_batch
 from .reading import Found, Unread, Unreadable, listed, read_file
+
+if TYPE_CHECKING:  # the database library comes with the store, while other processes parse already
+    from ..store import Filed, ThreadStore
 
 BATCH = 500
 """Messages in one transaction."""
@@ -26,6 +31,10 @@ BATCH_BYTES = 8 * 2**20
 """Raw bytes in one transaction, so that memory stays bounded when messages are large."""
 ALONE = 1_000
 """Messages that are parsed in this process, at least: starting another one takes as long as filing these."""
+FEW = 50
+"""Messages for which no process is forked."""
+MOST = 4
+"""Processes that are forked, at most: one writes what they prepare."""
 SMALL = 2**20
 """Bytes of a file that is read by the process that parses it, all at once."""
 
@@ -63,6 +72,8 @@ class Totals:
 
 
 Progress = Callable[[Totals], None]
+NOBODYS = Terms("", frozenset(), b"")
+"""Of an archive without an account: nothing in it is our own mail, so nobody asks for the secret."""
 
 
 async def import_archive(
@@ -73,6 +84,7 @@ async def import_archive(
     workers: int | None = None,
     progress: Progress | None = None,
     unreadable: Callable[[Unreadable], None] | None = None,
+    ahead: Ahead | None = None,
 ) -> Totals:
     """File every message under these paths. Running it again files nothing twice.
 
@@ -83,10 +95,11 @@ async def import_archive(
             this process.
         progress: Called after each transaction.
         unreadable: Called with each file that could not be read.
+        ahead: These paths, which other processes read already (`reading_ahead`).
     """
     await store.open()
     key = address_key(account) if account else None
-    terms = Terms(key or "", store.own_addresses(key or ""), store.secret)
+    terms = Terms(key, store.own_addresses(key), store.secret) if key else NOBODYS
     totals = Totals()
     started = time.monotonic()
 
@@ -97,8 +110,9 @@ async def import_archive(
 
     count = max(1, (os.cpu_count() or 1) - 1) if workers is None else workers
     several: list[Unread] = []
-    for batches in (_batches(listed(paths, smaller=SMALL)), _batches(iter(several), stream=True)):
-        async with aclosing(_prepared(batches, terms, count)) as ready:
+    begun = ahead or Ahead(_batches(listed(paths, smaller=SMALL)), ())
+    for some in (begun, Ahead(_batches(iter(several), stream=True), begun.staff)):
+        async with aclosing(some.ready(terms) if some.staff else _prepared(some.batches, terms, count)) as ready:
             async for batch in ready:
                 several += batch.several
                 for problem in batch.unreadable:
@@ -176,27 +190,61 @@ async def _prepared(batches: Iterator[list[Source]], terms: Terms, workers: int)
 async def _shared_out(
     batches: Iterator[list[Source]], first: list[list[Source]], terms: Terms, workers: int
 ) -> AsyncGenerator[Batch]:
-    staff = [Worker(terms) for _ in range(workers)]
-    under_way: deque[asyncio.Future[Batch]] = deque()
-    turn = 0
-
-    async def hand_out() -> None:
-        # Two for each: one at work, one waiting, so that no worker waits for us.
-        nonlocal turn
-        while len(under_way) < 2 * workers and (batch := await asyncio.to_thread(next, batches, None)) is not None:
-            under_way.append(staff[turn % workers].prepare(batch))
-            turn += 1
-
+    ahead = Ahead(batches, [Worker.started() for _ in range(workers)])
     try:
-        await hand_out()
+        await asyncio.to_thread(ahead.hand_out, terms)
         for some in first:
             yield await asyncio.to_thread(prepare_batch, some, terms)
-        while under_way:
-            ready = await under_way.popleft()
-            await hand_out()
-            yield ready
+        async with aclosing(ahead.ready(terms)) as ready:
+            async for batch in ready:
+                yield batch
     finally:
-        for future in under_way:
+        ahead.close()
+
+
+class Ahead:
+    """Batches that other processes prepare while those before them are filed."""
+
+    def __init__(self, batches: Iterator[list[Source]], staff: Sequence[Worker]) -> None:
+        self.batches = batches
+        self.staff = staff
+        self._under_way: deque[Future[Batch]] = deque()
+        self._turn = 0
+
+    def hand_out(self, terms: Terms) -> None:
+        """Give every worker two batches: one to work at, one that waits, so that no worker waits for us."""
+        while len(self._under_way) < 2 * len(self.staff) and (batch := next(self.batches, None)) is not None:
+            self._under_way.append(self.staff[self._turn % len(self.staff)].prepare(batch, terms))
+            self._turn += 1
+
+    async def ready(self, terms: Terms) -> AsyncGenerator[Batch]:
+        """The batches in their order, prepared."""
+        await asyncio.to_thread(self.hand_out, terms)
+        while self._under_way:
+            ready = await asyncio.wrap_future(self._under_way.popleft())
+            await asyncio.to_thread(self.hand_out, terms)
+            yield ready
+
+    def close(self) -> None:
+        """End the processes."""
+        for future in self._under_way:
             future.cancel()
-        for worker in staff:
+        for worker in self.staff:
             worker.close()
+
+
+@contextmanager
+def reading_ahead(paths: Iterable[Path | str], *, account: str | None = None) -> Iterator[Ahead]:
+    """Let other processes read and prepare these paths from now on, while this one imports the database library and
+    opens the store. For a program without threads, before its event loop runs; elsewhere nothing happens ahead.
+    """
+    batches = _batches(listed(paths, smaller=SMALL))
+    first = next(batches, [])
+    count = min(MOST, max(1, (os.cpu_count() or 1) - 1)) if len(first) > FEW else 0
+    ahead = Ahead(chain([first] if first else [], batches), forked(count))
+    try:
+        if account is None:  # else the store has to say first which addresses are its own
+            ahead.hand_out(NOBODYS)
+        yield ahead
+    finally:
+        ahead.close()

@@ -6,17 +6,19 @@ import gc
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from ..archive import Totals, Unreadable, import_archive, measure
+from ..archive import Totals, Unreadable, import_archive, measure, reading_ahead
 from ..errors import BadInput
-from ..store import ThreadStore
 from .app import AsJson, Store, app, err, out, plain, run, settings
+
+if TYPE_CHECKING:
+    from ..store import ThreadStore
 
 
 @app.command("import")
@@ -40,19 +42,22 @@ def import_(
         err.print(Text.assemble(("not read: ", "bold yellow"), what), soft_wrap=True)
 
     async def work() -> Totals:
-        async with ThreadStore(settings(store=store).store) as thread_store:
+        async with _store(store) as thread_store:
             with _bar() as bar:
                 task = bar.add_task("import", total=measure(paths) if not bar.disable else None, messages=0)
 
                 def progress(totals: Totals) -> None:
                     bar.update(task, completed=totals.bytes, messages=totals.messages)
 
-                return await import_archive(thread_store, paths, account=account, progress=progress, unreadable=problem)
+                return await import_archive(
+                    thread_store, paths, account=account, progress=progress, unreadable=problem, ahead=ahead
+                )
 
     # This process does nothing else, and an import leaves no cycles behind: looking for them took a twentieth of it.
     gc.freeze()
     gc.set_threshold(100_000)
-    totals = run(work)
+    with reading_ahead(paths, account=account) as ahead:
+        totals = run(work)
     if as_json:
         sys.stdout.write(json.dumps(totals.as_json()) + "\n")
     else:
@@ -65,6 +70,12 @@ def import_(
     if totals.unreadable:
         err.print(f"{totals.unreadable:,} files could not be read; they are named above")
         raise typer.Exit(1)
+
+
+def _store(url: str | None) -> ThreadStore:
+    from ..store import ThreadStore  # not above: an import has its mail parsed while the database library loads
+
+    return ThreadStore(settings(store=url).store)
 
 
 def _bar() -> Progress:
@@ -86,7 +97,7 @@ def search(
     """Find messages by their words: from: to: subject: label: has:attachment before: after: "a phrase" -word."""
 
     async def work() -> int:
-        async with ThreadStore(settings(store=store).store) as thread_store:
+        async with _store(store) as thread_store:
             hits = await thread_store.search(" ".join(query), limit=limit, after=after)
         for hit in hits:
             if as_json:
@@ -115,7 +126,7 @@ def forget(
         raise BadInput("nothing was deleted: confirm, or give --yes")
 
     async def work() -> None:
-        async with ThreadStore(settings(store=store).store) as thread_store:
+        async with _store(store) as thread_store:
             done = await (thread_store.forget(what) if "@" in what else thread_store.delete_thread(what))
             await thread_store.vacuum()
         if as_json:
@@ -143,7 +154,7 @@ def size(
     """Say what the store holds and how large it is."""
 
     async def work() -> None:
-        async with ThreadStore(settings(store=store).store) as thread_store:
+        async with _store(store) as thread_store:
             if vacuum:
                 await thread_store.vacuum()
             found = await thread_store.size()

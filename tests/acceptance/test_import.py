@@ -7,12 +7,16 @@ import json
 import os
 import random
 import signal
+import sys
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentmail.archive import import_archive, importing, reading_ahead
+from agentmail.store import ThreadStore
 from bench.corpus import Mail, generate
 
 from .command import COMMAND, Done, agentmail, environment, start
@@ -219,6 +223,45 @@ async def test_a_killed_import_leaves_no_process_behind(tmp_path: Path) -> None:
         await process.communicate()  # ends when nobody holds its pipes any more
         while any(alive(int(child)) for child in found):
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", [as_mbox, as_maildir])
+@pytest.mark.parametrize("workers", [0, 2])
+async def test_a_program_has_its_mail_prepared_by_processes_that_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, workers: int
+) -> None:
+    """It may have threads, so nothing is forked; how much comes in one batch is of no matter here."""
+    monkeypatch.setattr(importing, "BATCH", 40)
+    monkeypatch.setattr(importing, "ALONE", 60)
+    path = kind(tmp_path / "archive", MAIL)
+    async with ThreadStore(f"sqlite:///{tmp_path}/s.db") as store:
+        found = await import_archive(store, [path], workers=workers)
+    assert (found.messages, found.filed, len(found.touched)) == (300, 300, len(answer(MAIL)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's /proc to see the child processes")
+async def test_a_forked_process_that_dies_ends_the_import_in_words(tmp_path: Path) -> None:
+    path = as_maildir(tmp_path / "archive", MAIL)
+    store = f"sqlite:///{tmp_path}/s.db"
+    words = "import", str(path), "--account", "me@example.org", "--store", store
+    process = await start(*words, env=environment(), cwd=tmp_path)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    async with asyncio.timeout(60):
+        while not (found := children.read_text().split()):  # with --account it is forked before the store is opened
+            await asyncio.sleep(0.001)
+        os.kill(int(found[0]), signal.SIGKILL)
+        _, err = await process.communicate()
+    assert (process.returncode, "ended early (exit status -9)" in err.decode()) == (3, True)
+    last = await imported(store, tmp_path, path)
+    assert (last["messages"], last["threads"]) == (300, len(answer(MAIL)))
+
+
+def test_nothing_is_forked_beside_threads(tmp_path: Path) -> None:
+    path = as_maildir(tmp_path / "archive", MAIL)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # its thread is there
+        with reading_ahead([path]) as ahead:
+            assert ahead.staff == []
 
 
 def alive(pid: int) -> bool:

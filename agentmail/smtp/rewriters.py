@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_SES = re.compile(r"email-smtp\.([a-z0-9-]+)\.amazonaws\.com")
+_SES = re.compile(r"(?:[a-z0-9-]+\.)?email-smtp(?:-fips)?\.([a-z0-9-]+)\.(?:vpce\.)?amazonaws\.com")
 _SES_REPLY = re.compile(r"Ok ([0-9a-f]{16}-[0-9a-f-]{36,50})$", re.IGNORECASE)
 
 

@@ -382,7 +382,10 @@ def test_the_id_that_a_rewriter_gave_is_read() -> None:
     assert "<0102018f8e7b3c5a-1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901-000000@eu-west-1.amazonses.com>" == assigned_id(
         "email-smtp.eu-west-1.amazonaws.com", ses
     )
-    assert None is assigned_id("smtp.example.org", ses)
+    for host in ("email-smtp-fips.eu-west-1.amazonaws.com", "vpce-0a1-b2.email-smtp.eu-west-1.vpce.amazonaws.com"):
+        assert "eu-west-1.amazonses.com" in str(assigned_id(host, ses))
+    for host in ("smtp.example.org", "email-smtp.eu-west-1.amazonaws.com.example.org"):
+        assert None is assigned_id(host, ses)
     outlook = "2.0.0 OK <AM0PR01MB1234@AM0PR01MB5678.eurprd01.prod.outlook.com> [Hostname=AM0PR01MB5678]"
     found = assigned_id("smtp.office365.com", outlook)
     assert "<AM0PR01MB1234@AM0PR01MB5678.eurprd01.prod.outlook.com>" == found

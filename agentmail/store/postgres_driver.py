@@ -78,7 +78,7 @@ class Direct:
             if time.monotonic() - used <= FRESH:
                 return connection
             try:
-                await connection.execute("", timeout=SILENCE)
+                await connection.execute("SELECT 1", timeout=SILENCE)
             except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 connection.terminate()
             except BaseException:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from agentmail.errors import (
     AlreadyAnswered,
@@ -26,6 +27,7 @@ from agentmail.errors import (
 from agentmail.outbox import Sent
 from agentmail.policy import Policy
 from agentmail.smtp import Outcome, Submitter
+from agentmail.store import postgres_driver
 from agentmail.store.events import EVENT
 from agentmail.store.tables.outbox import SUBMISSION
 from agentmail.store.unsent import unsent
@@ -618,6 +620,24 @@ async def test_a_connection_that_the_database_closed_is_not_used_again(bench: Be
     with pytest.raises(StoreUnreachable):
         await bench.store.db.shortly(lambda _: None, end)
     assert "sent" == (await bench.box.submit(bench.mail())).state
+
+
+async def test_a_connection_that_rested_is_asked_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have ended meanwhile, and a marker that fails costs an attempt."""
+    if bench.store.db.sqlite:
+        return
+    monkeypatch.setattr(postgres_driver, "FRESH", -1.0)
+    used: list[int] = []
+
+    async def process(connection: Any) -> None:
+        used.append(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    for _ in range(2):
+        await bench.store.db.shortly(lambda _: None, process)
+    async with bench.store.db.write() as tx:
+        await tx.execute(text(f"SELECT pg_terminate_backend({used[-1]})"))
+    await bench.store.db.shortly(lambda _: None, process)
+    assert used[0] == used[1] != used[2]
 
 
 async def test_a_grant_is_for_that_address(bench: Bench) -> None:

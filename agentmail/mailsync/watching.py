@@ -136,15 +136,15 @@ class _Watch:
         while (left := end - self.pace.monotonic()) > 0:
             if connection.examined != looked:
                 return  # somebody opened the mailbox anew, and was told of what came before that
-            news = await connection.wait_idle(min(left, self.leases.lease / 3))
-            await self._hold(epoch)
-            if news:
+            if await connection.wait_idle(min(left, self.leases.lease / 3)):
+                # Somebody waits for it: that the lease is ours still is checked by the transaction that files it.
                 filed = await self.sync.poll_news(epoch=epoch)
                 if filed is None:
                     return
                 looked = connection.examined
                 await self._tell(filed)
                 await connection.start_idle()
+            await self._hold(epoch)
         await connection.stop_idle()
 
     async def _hold(self, epoch: int) -> None:

@@ -33,6 +33,7 @@ from ..errors import BadInput, ConfigurationError, StoreBusy, StoreError, StoreU
 from .postgres_driver import FRESH, Direct, guards, keep_alive
 from .sqlite_driver import SHORT, Connection, connect
 from .together import Together
+from .writer import Writer
 
 T = TypeVar("T")
 Tx = AsyncConnection
@@ -73,6 +74,7 @@ class Database:
         self._alone = asyncio.Lock()
         self._flushes: Together[None, None] = Together(self._flush)
         self._glancing: sqlite3.Connection | None = None
+        self._writer: Writer | None = None
         self.owes_disk = False
         """PostgreSQL: something was committed without waiting for the disk (`synchronous_commit=off`)."""
 
@@ -103,6 +105,9 @@ class Database:
         direct, self._direct = self._direct, None
         if direct is not None:
             await direct.close()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.close()
         if self._engine is not None:
             await self._engine.dispose()
             self._engine = None
@@ -132,7 +137,12 @@ class Database:
 
     async def run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
         """Run `work` in a write transaction, again from the start when the database lost a race (at most 8 times)."""
-        return await self._again(work, agentmail_write=True)
+        if not self.sqlite or self.watched:
+            return await self._again(work, agentmail_write=True)
+        if self._writer is None:
+            self._writer = Writer(self.engine, timeout=BUSY_TIMEOUT)
+        writer = self._writer
+        return await self._until_won(lambda: writer.run(work))
 
     async def _again(self, work: Callable[[Tx], Awaitable[T]], **options: Any) -> T:
         async def once() -> T:
@@ -168,8 +178,8 @@ class Database:
     @property
     def watched(self) -> bool:
         """Whether somebody listens to the statements of the engine, to count or to kill at them: `shortly` has none."""
-        dispatch = self.engine.sync_engine.dispatch
-        return bool(dispatch.before_cursor_execute or dispatch.after_cursor_execute)
+        dispatch, pool = self.engine.sync_engine.dispatch, self.engine.sync_engine.pool.dispatch
+        return bool(dispatch.before_cursor_execute or dispatch.after_cursor_execute or (self.sqlite and pool.checkout))
 
     def given_now(self) -> float | None:
         """The time of the clock that takes the place of the database's; None when the database's own goes."""
@@ -371,6 +381,8 @@ def _sqlite_engine(url: str) -> AsyncEngine:
     def _begin(connection: Any) -> None:
         write = connection.get_execution_options().get("agentmail_write")
         begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+        if connection.connection.driver_connection.writing:
+            return  # `Writer` has begun
         if connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute:
             connection.exec_driver_sql(begin)
             return

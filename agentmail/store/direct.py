@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from .database import Tx
 from .sqlite_driver import Connection
+from .writer import Kept
 
 
 class Result(NamedTuple):
@@ -113,7 +114,7 @@ def among(column: ColumnElement[Any], name: str, *, postgres: bool) -> ColumnEle
 
 def listed(tx: Tx, values: Sequence[Any]) -> Any:
     """Values for the parameter of an `among`."""
-    return list(values) if tx.dialect.name != "sqlite" else json.dumps(values)
+    return json.dumps(values) if isinstance(tx, Kept) or tx.dialect.name == "sqlite" else list(values)
 
 
 _DIALECT = sqlite.dialect(paramstyle="qmark")
@@ -122,6 +123,8 @@ _ASYNCPG = asyncpg.dialect()  # type: ignore[no-untyped-call]
 
 def driver_of(tx: Tx) -> Connection | None:
     """SQLite's connection inside a write transaction, where a statement waits for nobody; else None."""
+    if isinstance(tx, Kept):
+        return tx.driver
     connection = tx.sync_connection
     if tx.dialect.name != "sqlite" or connection is None or not connection.in_transaction():
         return None
@@ -133,6 +136,11 @@ def driver_of(tx: Tx) -> Connection | None:
 
 async def at_once(driver: Connection, sql: str, values: Any, *, many: bool = False) -> Result:
     """Run a statement; what the driver says against it is raised as SQLAlchemy would raise it."""
+    try:
+        if (done := driver.at_once(sql, values, many=many)) is not None:
+            return Result(*done)
+    except sqlite3.Error as exc:
+        raise DBAPIError.instance(sql, values, exc, sqlite3.Error, dialect=_DIALECT) from exc
     cursor = driver.cursor()
     try:
         await (cursor.executemany if many else cursor.execute)(sql, values)

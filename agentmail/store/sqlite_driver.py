@@ -148,9 +148,23 @@ class Connection(aiosqlite.Connection):
             self.weight += LIGHT + 1 if self.writing else 0
             await self._execute(work)
 
-    async def begin(self, sql: str) -> None:
-        """BEGIN or BEGIN IMMEDIATE, without a cursor."""
-        await self.call(lambda: self._conn.execute(sql), sql)
+    async def begin(self, sql: str, *, bare: bool = False) -> None:
+        """BEGIN or BEGIN IMMEDIATE, without a cursor. `bare`: the connection is set up as `SHORT` says."""
+        if bare:
+            await self._begin(lambda: self._conn.execute(sql), bare=True)
+            self.writing, self.weight = True, 0
+        else:
+            await self.call(lambda: self._conn.execute(sql), sql)
+
+    def at_once(self, sql: str, values: Any, *, many: bool) -> tuple[list[Any], int] | None:
+        """The rows of a statement and how many it changed, inside a write transaction and without a step aside; None
+        where it is for the thread (`many`, and more than some).
+        """
+        if many and len(values) >= MANY:
+            return None
+        self.weight += sum(map(_weight, values)) if many else _weight(values)
+        cursor = self._conn.executemany(sql, values) if many else self._conn.execute(sql, values)
+        return cursor.fetchall() if cursor.description else [], cursor.rowcount
 
     async def in_thread(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """What may take its time."""
@@ -213,7 +227,7 @@ def _tried(work: Callable[[], object]) -> sqlite3.OperationalError | None:
 
 
 def _weight(parameters: Sequence[Any]) -> int:
-    return sum(len(value) for value in parameters if isinstance(value, str | bytes))
+    return sum([len(value) for value in parameters if isinstance(value, (str, bytes))])  # a list is twice as quick
 
 
 class Cursor:
@@ -249,7 +263,8 @@ class Cursor:
         await self._connection.call(work, sql)
 
     async def executemany(self, sql: str, parameters: Sequence[Any]) -> None:
-        self._connection.weight += sum(map(_weight, parameters))
+        if len(parameters) < MANY:  # more of them weigh enough, whatever they are
+            self._connection.weight += sum(map(_weight, parameters))
         await self._connection.call(lambda: self._cursor.executemany(sql, parameters), sql, len(parameters))
 
     async def fetchall(self) -> list[Any]:

@@ -13,7 +13,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
+from agentmail.errors import StoreBusy
+from agentmail.store import database
 from agentmail.store.database import Database
+from agentmail.store.direct import at_once, driver_of
 from agentmail.store.savepoint import savepoint
 from agentmail.store.sqlite_driver import LIGHT, MANY, Connection, connect
 
@@ -146,6 +149,75 @@ async def test_cancelled_anywhere_it_is_all_or_nothing(db: Database, statements:
         assert len(found) in {0, statements + 1}
         async with asyncio.timeout(60), db.write() as tx:
             await tx.execute(text("DELETE FROM n"))
+
+
+async def test_write_transactions_take_turns_on_one_connection(db: Database) -> None:
+    """Past SQLAlchemy and through it, in the same one too."""
+    drivers: list[object] = []
+
+    async def work(tx: Any, number: int) -> None:
+        driver = driver_of(tx)
+        assert driver is not None
+        drivers.append(driver)
+        await at_once(driver, "INSERT INTO n VALUES (?)", (number,))
+        await asyncio.sleep(0)
+        if number % 2:
+            await tx.execute(text("INSERT INTO n VALUES (:i)"), {"i": 100 + number})
+        if number == 3:
+            raise RuntimeError
+
+    done = await asyncio.gather(
+        *(db.run(lambda tx, i=i: work(tx, i)) for i in range(5)), return_exceptions=True
+    )  # fmt: skip
+    assert [type(one) for one in done] == [type(None)] * 3 + [RuntimeError, type(None)]
+    assert 1 == len(set(drivers))
+    assert await numbers(db) == [0, 1, 2, 4, 101]
+
+
+async def test_who_holds_up_the_other_writers_of_the_process_is_waited_for_and_then_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT", 0.02)
+    monkeypatch.setattr(database, "RETRIES", 2)
+    db, held = Database(f"sqlite:///{tmp_path / 'store.db'}"), asyncio.Event()
+    first = asyncio.create_task(db.run(lambda tx: held.wait()))
+    await asyncio.sleep(0)
+    with pytest.raises(StoreBusy, match="still busy"):
+        await db.run(lambda tx: tx.execute(text("SELECT 1")))
+    held.set()
+    assert await first
+    await db.run(lambda tx: tx.execute(text("SELECT 1")))
+    await db.close()
+
+
+async def test_what_was_cancelled_past_sqlalchemy_is_undone(db: Database) -> None:
+    async def work(tx: Any) -> None:
+        driver = driver_of(tx)
+        assert driver is not None
+        await at_once(driver, "INSERT INTO n VALUES (?)", (1,))
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(db.run(work))
+    async with asyncio.timeout(10):
+        while not (db._writer and db._writer._tx and db._writer._tx.driver.writing):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        await db.run(lambda tx: tx.execute(text("INSERT INTO n VALUES (2)")))
+    assert await numbers(db) == [2]
+
+
+async def test_closing_waits_for_what_is_under_way(db: Database) -> None:
+    async def work(tx: Any) -> None:
+        await tx.execute(text("INSERT INTO n VALUES (1)"))
+        await asyncio.sleep(0.01)
+        await tx.execute(text("INSERT INTO n VALUES (2)"))
+
+    task = asyncio.create_task(db.run(work))
+    await asyncio.sleep(0)
+    await db.close()
+    await task
+    assert await numbers(db) == [1, 2]
 
 
 def test_a_connection_that_failed_to_open_ends_its_thread_without_the_loop(tmp_path: Path) -> None:

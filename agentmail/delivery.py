@@ -117,7 +117,7 @@ class Delivery(Recovery):
         if not held:
             await self.store.db.durable()  # its row may have been written a moment ago
             async with self.store.reading() as tx:
-                row = await submissions.one(tx, id)
+                row = await self._one(tx, id)
             if row.state == "queued" and stopped:
                 if stopped[0] == "login":
                     raise AuthenticationFailed(f"{stopped[1]}; nothing was sent, it is kept as {id}")
@@ -127,7 +127,7 @@ class Delivery(Recovery):
         await self._work([hold])
         await self.store.db.durable()
         async with self.store.reading() as tx:
-            row = await submissions.one(tx, id)
+            row = await self._one(tx, id)
         if hold.error is not None:
             raise type(hold.error)(
                 f"{hold.error}; nothing was sent, it is kept as {id} and tried again"

@@ -17,11 +17,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from .leaks import fetches, secrets_in
 from .lookalikes import look_alike
-from .message.domains import address_key, same_domain
+from .message.domains import address_key, ascii_domain, same_domain
 from .message.models import Message
 
 Action = Literal["allow", "hold", "deny"]
@@ -88,6 +88,15 @@ class Policy(BaseModel):
     """So many near-identical messages in a row from one person are a machine's."""
     at_most_once: bool = False
     """Hold for a person what may have been sent, instead of sending it again after the search for it."""
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _entries(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            local, at, domain = entry.rpartition("@")
+            if not at or ascii_domain(domain) is None or re.search(r"[\s<>*]", local):
+                raise ValueError(f"{entry!r} is neither an address nor @domain, so it would match nobody")
+        return entries
 
 
 class Counts(BaseModel):

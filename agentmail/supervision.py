@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from . import bounced
-from .errors import BadInput, Conflict, OutcomeUnknown, Refused
+from .errors import BadInput, Conflict, NotFound, OutcomeUnknown, Refused
 from .message.domains import address_key
 from .message.models import Message, Outgoing
 from .policy import Policy, Situation, decide
@@ -50,23 +50,23 @@ class Supervision:
     async def get(self, id: str) -> Sent:  # noqa: A002
         """One submission as it stands now."""
         async with self.store.reading() as tx:
-            return shown(await submissions.one(tx, id))
+            return shown(await self._one(tx, id))
 
     async def raw(self, id: str) -> bytes:  # noqa: A002
         """The exact bytes that leave, or left."""
         async with self.store.reading(snapshot=True) as tx:
-            row = await submissions.one(tx, id)
+            row = await self._one(tx, id)
             return (await submissions.bodies(tx, [row.id]))[row.id]
 
     async def fingerprint(self, id: str) -> str:  # noqa: A002
         """Of the bytes and the envelope: give it to `approve` to bind the approval to what was shown."""
         async with self.store.reading() as tx:
-            return await submissions.digest_of(tx, (await submissions.one(tx, id)).id)
+            return await submissions.digest_of(tx, (await self._one(tx, id)).id)
 
     async def answered(self, id: str) -> Message | None:  # noqa: A002
         """The message that a reply answers or a forward sends on, as it stands in the store; None for what is new."""
         async with self.store.reading(snapshot=True) as tx:
-            row = await submissions.one(tx, id)
+            row = await self._one(tx, id)
             return await message_of(tx, f"m{row.answers}") if row.answers is not None else None
 
     async def approve(self, id: str, *, by: str, fingerprint: str | None = None) -> Sent:  # noqa: A002
@@ -79,7 +79,7 @@ class Supervision:
         _name(by)
 
         async def work(tx: Tx) -> Sent:
-            row = await submissions.one(tx, id)
+            row = await self._one(tx, id)
             raw = (await submissions.bodies(tx, [row.id]))[row.id]
             people = [r.address for r in row.recipients]
             kept = await submissions.digest_of(tx, row.id)
@@ -92,7 +92,7 @@ class Supervision:
             now = await database_now(tx)
             due = max(now, row.next_at or now)
             await self._decided(tx, row, "approved", by, now, state="queued", next_at=due, expires_at=due + 172_800.0)
-            return shown(await submissions.one(tx, id))
+            return shown(await self._one(tx, id))
 
         return await self._run(work)
 
@@ -101,13 +101,13 @@ class Supervision:
         _name(by)
 
         async def work(tx: Tx) -> Sent:
-            row = await submissions.one(tx, id)
+            row = await self._one(tx, id)
             now = await database_now(tx)
             await self._decided(
                 tx, row, "denied", by, now, reason, state="canceled", next_at=None, generation=None,
                 error=f"denied by {by}: {reason}"[:1000],
             )  # fmt: skip
-            return shown(await submissions.one(tx, id))
+            return shown(await self._one(tx, id))
 
         return await self._run(work)
 
@@ -116,7 +116,7 @@ class Supervision:
         _name(by)
 
         async def work(tx: Tx) -> Sent:
-            row = await submissions.one(tx, id)
+            row = await self._one(tx, id)
             now = await database_now(tx)
             await self._decided(
                 tx, row, "edited", by, now, state="canceled", next_at=None, generation=None, key=None,
@@ -158,7 +158,7 @@ class Supervision:
             Conflict: there is nothing to try.
         """
         async with self.store.reading() as tx:
-            if (await submissions.one(tx, id)).state == "unknown":
+            if (await self._one(tx, id)).state == "unknown":
                 raise OutcomeUnknown(f"{id} may have been sent: look for it, then resolve it", submission=id)
 
         async def more(tx: Tx, row: Submission, now: float) -> None:
@@ -256,6 +256,13 @@ class Supervision:
 
     # -- inside
 
+    async def _one(self, tx: Tx, id: str) -> Submission:  # noqa: A002
+        """The row of this account that an id means."""
+        row = await submissions.one(tx, id)
+        if row.account != self.account.key:
+            raise NotFound(f"{id} is a submission of {row.account}: ask an inbox of that account")
+        return row
+
     async def _run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
         await self.store.open()
         answer = await self.store.db.run(work)
@@ -282,7 +289,7 @@ class Supervision:
         by_row: Callable[[Submission, float], dict[str, Any]] | None = None, **values: Any,
     ) -> Sent:  # fmt: skip
         async def work(tx: Tx) -> Sent:
-            row = await submissions.one(tx, id)
+            row = await self._one(tx, id)
             now = await database_now(tx)
             extra: dict[str, Any] = by_row(row, now) if by_row is not None else {}
             if values.get("state") == "queued":
@@ -293,7 +300,7 @@ class Supervision:
                 await more(tx, row, now)
             await note(tx, row, event.rpartition(".")[2], now, by=by)
             await announce(tx)
-            return shown(await submissions.one(tx, id))
+            return shown(await self._one(tx, id))
 
         return await self._run(work)
 

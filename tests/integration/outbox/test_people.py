@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from agentmail.errors import NotFound
 from agentmail.message.parse import parse
+from agentmail.policy import Policy
 
 from .conftest import Bench
 
@@ -48,3 +50,18 @@ async def test_an_answer_to_many_of_one_house_is_one_answer(bench: Bench) -> Non
         question = await bench.receive(sender=team[0])
         sent = await bench.box.submit(bench.mail(*team, reply_to=question.message_id), kind="reply", answers=question)
         assert ("sent", ()) == (sent.state, sent.reasons)
+
+
+async def test_another_accounts_mail_is_not_ours_to_decide(bench: Bench) -> None:
+    """An edit would send it from the wrong address, and an approval by the wrong policy."""
+    other = bench.outbox(Policy(deny=("@evil.test",)), account=bench.server.account(address="other@test.local"))
+    held = await other.submit(bench.mail("new@elsewhere.test"), origin="tool")
+    for ask in (
+        bench.box.get(held.id), bench.box.raw(held.id), bench.box.fingerprint(held.id), bench.box.deliver(held.id),
+        bench.box.approve(held.id, by="Bo"), bench.box.deny(held.id, by="Bo"), bench.box.cancel(held.id),
+        bench.box.edit(held.id, bench.mail("new@elsewhere.test"), by="Bo"), bench.box.retry(held.id),
+        bench.box.resolve(held.id, sent=True, by="Bo"), bench.box.answered(held.id),
+    ):  # fmt: skip
+        with pytest.raises(NotFound, match="other@test"):
+            await ask
+    assert "held" == (await other.get(held.id)).state

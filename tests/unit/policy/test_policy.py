@@ -97,6 +97,16 @@ def test_the_deny_list_is_for_everybody(more: dict[str, Any]) -> None:
     assert "deny" == decide(Policy(deny=("@elsewhere.test",), allow=(NEW,)), tool(NEW, **more)).action
 
 
+@pytest.mark.parametrize(
+    "entry", ["evil.test", "*@evil.test", "@", "x@", "Eve <eve@evil.test>", "a b@evil.test", "@.evil"]
+)
+@pytest.mark.parametrize("name", ["allow", "deny"])
+def test_an_entry_that_would_match_nobody_is_refused(name: str, entry: str) -> None:
+    """Who writes deny=("evil.test",) believes that nothing goes there."""
+    with pytest.raises(ValueError, match="@domain"):
+        Policy(**{name: (entry,)})  # type: ignore[arg-type]
+
+
 def test_people_added_by_outsiders() -> None:
     assert {"people_added_by_outsiders": "hold"} == rules(Policy(), tool(ANA, BOB, named={BOB}))
     assert {} == rules(Policy(), tool(ANA, BOB, named={BOB}, wrote={ANA, BOB}))

@@ -114,10 +114,7 @@ class Recovery(Supervision):
     async def _looked(self, tx: Tx, row: Submission, found: bool | None, *, partly: bool) -> None:
         now = await database_now(tx)
         if found:
-            values = {"state": "sent", "sent_at": row.marker_at, "error": "", "next_at": None}
-            if await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **values):
-                await submissions.set_recipients(tx, row.id, "sent")
-                await note(tx, row, "sent", now, evidence="found on the server")
+            await self._was_sent(tx, row, now, evidence="found on the server")
             return
         if found is None and self.evidence is not None and not partly:
             await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, next_at=now + 60.0)

@@ -249,6 +249,9 @@ class Supervision:
             failed = [(others[0], "", message.subject)]
         marked = [who for who, code, text in failed if await submissions.bounce(tx, row.id, who, code=code, text=text)]
         if marked:
+            lost = {address_key(a) for a in row.pending}
+            if row.state == "unknown" and not lost.isdisjoint(map(address_key, marked)):
+                await self._was_sent(tx, row, now, evidence="it bounced")
             bounce = int(message.id[1:]) if message.id else None
             await note(tx, row, "bounced", now, recipients=marked, bounce=bounce)
             await announce(tx)
@@ -262,6 +265,13 @@ class Supervision:
         if row.account != self.account.key:
             raise NotFound(f"{id} is a submission of {row.account}: ask an inbox of that account")
         return row
+
+    async def _was_sent(self, tx: Tx, row: Submission, now: float, *, evidence: str) -> None:
+        """There is proof that an unknown one did go."""
+        values = {"state": "sent", "sent_at": row.marker_at, "error": "", "next_at": None}
+        if await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **values):
+            await submissions.set_recipients(tx, row.id, "sent")
+            await note(tx, row, "sent", now, evidence=evidence)
 
     async def _run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
         await self.store.open()

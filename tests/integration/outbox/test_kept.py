@@ -62,3 +62,30 @@ async def test_an_answer_that_is_tried_again_is_an_answer(bench: Bench) -> None:
     await bench.box.retry(str(caught.value.submission), by="Bo")
     with pytest.raises(AlreadyAnswered):
         await bench.box.submit(bench.mail(), kind="reply", answers=question, again=False)
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["one attempt", "the second"])
+async def test_what_came_back_was_sent(bench: Bench, first: bool) -> None:
+    """The reply to the dot was lost, and then the bounce of Bob's copy comes: it did go, and does not go again."""
+    if first:
+        bench.server.script["rcpt"] = all_but_bob
+        await bench.box.submit(bench.mail("ana@test.local", "bob@test.local"), key="k")
+        await bench.clock.advance(301)
+        bench.server.script = {"dot": CLOSE}
+        await bench.box.deliver_due()
+    else:
+        bench.server.script["dot"] = CLOSE
+        await bench.box.submit(bench.mail("ana@test.local", "bob@test.local"), key="k")
+    bench.server.script.clear()
+    (lost,) = await bench.box.list("unknown")
+    if first:  # Ana's copy went before, and says nothing of Bob's
+        await bounce(bench, lost.message_id)
+        assert "unknown" == (await bench.box.get(lost.id)).state
+    taken = len(bench.server.taken)
+    await bounce(bench, lost.message_id, "bob@test.local")
+    for _ in range(6):
+        await bench.clock.advance(60)
+        await bench.box.deliver_due()
+    known = await bench.box.get(lost.id)
+    assert ("sent", ["bounced" if first else "sent", "bounced"]) == (known.state, [r.state for r in known.recipients])
+    assert taken == len(bench.server.taken)

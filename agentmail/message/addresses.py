@@ -18,10 +18,10 @@ MAX_NAME = 1_000
 _MAX_EMAIL = 320
 """64 for the local part, 255 for the domain and the "@" (RFC 5321 4.5.3.1)."""
 
-_ATOM = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
+_ATOM = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]++@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?"
 _ONE = re.compile(rf"\s*(?:\"([^\"\\]*)\"|([^\"<>@,;:()\\\[\]=]*?))\s*<({_ATOM})>\s*,?\s*")
 _BARE = re.compile(rf"\s*({_ATOM})\s*(?:,\s*|\Z)")
-_USUAL = re.compile(rf"(?:\"([^\"\\]*)\"|([^\"<>@,;:()\\\[\]=]*?)) ?<({_ATOM})>|({_ATOM})")
+_USUAL = re.compile(rf"(?:\"([^\"\\]*+)\" ?|([^\"<>@,;:()\\\[\]=]*+))<({_ATOM})>|({_ATOM})")
 _TOKEN = re.compile(
     r"=\?[^?\s]{1,80}\?[bBqQ]\?[^?\"<>]*\?=|\"(?:[^\"\\]|\\.)*\"|<\s*\"(?:[^\"\\<]|\\.)*\"\s*@[^<>\"]*>|<[^<>\"]*>"
     r"|\\.|[^\s\"<>,;:()\\@=]+|\s+|.",
@@ -37,6 +37,10 @@ _AROUND = re.compile(r" ?([.@]) ?")
 class Parsed(NamedTuple):
     name: str
     email: str
+
+
+_made = tuple.__new__
+"""Of a NamedTuple, at a third of the price of calling its class, which is a function in Python."""
 
 
 def read_addresses(value: str) -> tuple[list[Parsed], list[str]]:
@@ -70,7 +74,7 @@ def read_usual(value: str) -> Parsed | None:
     if match is None or "  " in value:
         return None
     quoted, plain, email, bare = match.groups()
-    return Parsed(_name(plain if quoted is None else quoted), email) if bare is None else Parsed("", bare)
+    return _made(Parsed, ("", bare) if email is None else (_name(plain if quoted is None else quoted), email))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

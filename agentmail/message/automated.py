@@ -42,10 +42,8 @@ _BY_VALUE = frozenset(
     )
 )
 _HINTS = _AGENT | _AUTO_REPLY | _LIST | _BULK | _BOUNCE | _BY_VALUE
-_NEVER_ALONE = ("from", "content-type", "return-path", "delivered-to")
-"""Every message has these: they count by their value only, and the value is looked at before anything else."""
-
-_ALONE = _HINTS.difference(_NEVER_ALONE)
+_ALONE = _HINTS.difference(("from", "content-type", "return-path", "delivered-to"))
+"""Every message has those: they count by their value only, and the value is looked at before anything else."""
 
 _SYSTEM = frozenset(("mailer-daemon", "postmaster", "mail-daemon", "mdaemon", "mailerdaemon"))
 _LIST_NAMES = frozenset(("listserv", "majordomo", "sympa", "mailman"))
@@ -106,44 +104,63 @@ def judge(
     headers: Sequence[tuple[str, str]],
     parts: Sequence[Part],
     text: Callable[[], str],
+    decode: Callable[[str], str] | None = None,
 ) -> tuple[Automated | None, Bounce | None]:
-    """`classify` for the parser, which has the values of each name, in lower case, and the text perhaps not yet."""
+    """`classify` for the parser, which has the values of each name, in lower case, and the text perhaps not yet.
+
+    `values` are decoded here, by `decode`, where they are not yet: few of them count.
+    """
     for part in parts:
         if part.content_type[:8] == "message/" and bounces.is_report(part):
             return "bounce", bounces.read(headers, parts, text())
-    hints = {} if _ALONE.isdisjoint(values) else {name: values[name][0] for name in _ALONE if name in values}
-    for name in _NEVER_ALONE:
+    hints: dict[str, str] = {}
+    if not _ALONE.isdisjoint(values):
+        hints = {name: values[name][0] for name in _ALONE if name in values}
+        if decode:
+            hints = {name: decode(value) for name, value in hints.items()}
+    for name, speaks, remembered in _NEVER_ALONE:
         if name in values:
             value = values[name][0]
-            if _remembered(name, value) if len(value) < 200 else _speaks(name, value):
+            if decode:
+                value = decode(value)
+            if remembered(value) if len(value) < 200 else speaks(value):
                 hints[name] = value
     return _judge(hints, headers, parts, text) if hints else (None, None)
 
 
-def _speaks(key: str, value: str) -> bool:
-    """Whether the value of a header that every message has points to a machine."""
-    if key == "from":
-        local = _local_part(value)
-        return local in _SYSTEM or _is_list(local) or ("reply" in local and _NO_REPLY.search(local) is not None)
-    if key == "return-path":
-        return value.strip() in ("<>", "")
-    if key == "content-type":
-        return value[:16].lower().lstrip().startswith("multipart/report")
-    return value[:14].strip().lower() == "autoresponder"  # Delivered-To, as cPanel writes it
+def _from_speaks(value: str) -> bool:
+    local = _local_part(value)
+    return local in _SYSTEM or _is_list(local) or ("reply" in local and _NO_REPLY.search(local) is not None)
 
 
-_remembered = lru_cache(maxsize=2_048)(_speaks)
-"""The same people write again and again, with the same programs."""
+def _content_type_speaks(value: str) -> bool:
+    return value[:16].lower().lstrip().startswith("multipart/report")
+
+
+def _return_path_speaks(value: str) -> bool:
+    return value.strip() in ("<>", "")
+
+
+def _delivered_to_speaks(value: str) -> bool:
+    return value[:14].strip().lower() == "autoresponder"  # as cPanel writes it
+
+
+_NEVER_ALONE = (
+    ("from", _from_speaks, lru_cache(maxsize=2_048)(_from_speaks)),
+    ("content-type", _content_type_speaks, lru_cache(maxsize=512)(_content_type_speaks)),
+    ("return-path", _return_path_speaks, lru_cache(maxsize=2_048)(_return_path_speaks)),
+    ("delivered-to", _delivered_to_speaks, lru_cache(maxsize=512)(_delivered_to_speaks)),
+)
+"""Whether the value of a header that every message has points to a machine. The same people write again and again."""
 
 
 def _local_part(value: str) -> str:
     """What stands left of the last "@" of a From value, lower case."""
-    at = value.rfind("@", 0, 2_000)
-    return value[max(value.rfind("<", 0, at), value.rfind(" ", 0, at)) + 1 : at].lower() if at > 0 else ""
+    return value[:2_000].rpartition("@")[0].rpartition("<")[2].rpartition(" ")[2].lower()
 
 
 def _is_list(local: str) -> bool:
-    return local in _LIST_NAMES or local.startswith("owner-") or local.endswith(_LIST_ENDS)
+    return local in _LIST_NAMES or ("-" in local and (local.startswith("owner-") or local.endswith(_LIST_ENDS)))
 
 
 def _judge(

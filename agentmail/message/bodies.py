@@ -78,7 +78,7 @@ def _harmless(data: bytes, charset: str | None, codec: str | None, *, html: bool
             return None
         if text.isascii():  # a flag of the string, where the bytes would be looked at once more
             return None if data.translate(None, PLAIN) else text
-        return text if not unharmless(data) or _seen(data, html=html) else None
+        return text if not unharmless(text, data) or _seen(data, html=html) else None
     if data.isascii():
         return None if data.translate(None, PLAIN) else data.decode("ascii")
     if codec is None:

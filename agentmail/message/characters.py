@@ -68,13 +68,14 @@ that is left out here."""
 
 
 _HARMLESS_KANA = HARMLESS_UTF8 + b"\xe3"
-_FILLER = "\u3164".encode()
+_FILLER = "\u3164"
 """The one character that begins with E3, as all of the kana do, and is taken out."""
 
 
-def unharmless(data: bytes) -> bytes:
-    """What of this UTF-8 may be part of a character that `clean` takes out; empty for most texts."""
-    return data.translate(None, HARMLESS_UTF8 if _FILLER in data else _HARMLESS_KANA)
+def unharmless(text: str, data: bytes) -> bytes:
+    """What of this text in UTF-8 may be part of a character that `clean` takes out; empty for most texts."""
+    # One character is found in a text far faster than its three bytes are among those of kana.
+    return data.translate(None, HARMLESS_UTF8 if _FILLER in text else _HARMLESS_KANA)
 
 
 def needs_cleaning(text: str, *, html: bool = False) -> bool:
@@ -83,7 +84,7 @@ def needs_cleaning(text: str, *, html: bool = False) -> bool:
     A bytes.translate over UTF-8 is ten times as fast as a pattern over the text, and settles it for most texts.
     """
     data = text.encode("utf-8", "surrogatepass")
-    if not unharmless(data):
+    if not unharmless(text, data):
         return False
     rest = data.translate(None, PLAIN).decode("utf-8", "surrogatepass")  # short in most languages
     return is_suspect(rest, html=html)

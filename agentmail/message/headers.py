@@ -51,6 +51,8 @@ class Block(NamedTuple):
     body: int
     clean: bool
     """True when every value is plain: printable ASCII without encoded words."""
+    printable: bool
+    """True when every value is printable ASCII."""
 
 
 _made = tuple.__new__
@@ -74,41 +76,43 @@ def read(raw: bytes, start: int, end: int, defects: set[str], *, outermost: bool
     if outermost and (start >= end or raw[start] not in _USUAL_STARTS):
         start = _skip_envelope(raw, start, end, defects)
     # Nearly every mail ends its headers within so many bytes, and its lines in LF.
-    stop = raw.find(b"\n\n", start, min(end, start + _USUAL_SIZE))
+    stop = raw.find(b"\n\n", start, end if end - start < _USUAL_SIZE else start + _USUAL_SIZE)
     body = stop + 2
     if stop < 0 or raw[start] == 10 or raw.find(b"\r", start, stop) >= 0:
         stop, body = _extent(raw, start, end, defects)
-    if stop - start > MAX_BLOCK:
-        defects.add("headers-cut")
-        stop = max(raw.rfind(b"\n", start, start + MAX_BLOCK), start)
-    head = raw[start:stop]
-    if b"\r" in head:
-        head = head.replace(b"\r\n", b"\n")
-    if b"\t" in head:
+        if stop - start > MAX_BLOCK:
+            defects.add("headers-cut")
+            stop = max(raw.rfind(b"\n", start, start + MAX_BLOCK), start)
+        head = raw[start:stop].replace(b"\r\n", b"\n")
+    else:
+        head = raw[start:stop]
+    if 9 in head:  # three times as fast as b"\t" in head, where Python first tries whether that is a number
         head = head.replace(b"\t", b" ")  # tabs mean no more than blanks in any header
-    local8 = clean = False
+    local8 = printable = False
     if head.isascii():
         text = head.decode("ascii")
-        clean = ("?" not in text or "=?" not in text) and not head.translate(None, _PLAIN)
+        printable = not head.translate(None, _PLAIN)
     else:
         try:
             text = head.decode("utf-8")  # RFC 6532
         except UnicodeDecodeError:
             text = head.decode("latin-1")  # each line will be decoded by itself
             local8 = True
-    if "\n " in text:
-        text = text.replace("\n ", " ")  # unfolding (RFC 5322 2.2.3)
+    clean = printable and ("?" not in text or "=?" not in text)
+    text = text.replace("\n ", " ")  # unfolding (RFC 5322 2.2.3)
     if not local8 and len(text) <= MAX_HEADER:
-        block = _usual(text, body, clean=clean)
+        block = _usual(text, body, clean=clean, printable=printable)
         if block is not None:
             return block
-    return _lines(raw, start, end, text, body, defects, outermost=outermost, local8=local8, clean=clean)
+    return _lines(
+        raw, start, end, text, body, defects, outermost=outermost, local8=local8, clean=clean, printable=printable
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-def _usual(text: str, body: int, *, clean: bool) -> Block | None:
+def _usual(text: str, body: int, *, clean: bool, printable: bool) -> Block | None:
     """The fields where each line is one; None when that is not so, and `_lines` says what each of them is.
 
     Nearly every mail. What `_lines` looks at line by line is settled here by the name being a usual one.
@@ -124,19 +128,18 @@ def _usual(text: str, body: int, *, clean: bool) -> Block | None:
     for line in lines:
         name, colon, value = line.partition(": ")
         key = usual.get(name)
-        if key is None:
+        if key is None or not colon:
             name, colon, value = line.partition(":")
             key = usual.get(name) or (_key(name) if len(name) <= _MAX_REMEMBERED else "")
-        if not key or not colon:
-            return None
-        if value[:1] == " " or value[-1:] == " ":
-            value = value.strip(" ")
+            if not key or not colon:
+                return None
+        value = value.strip(" ")
         fields.append((name, value))
         if key in given:
             given[key].append(value)
         else:
             given[key] = [value]
-    return _made(Block, (fields, given, body, clean))
+    return _made(Block, (fields, given, body, clean, printable))
 
 
 @lru_cache(maxsize=2_048)
@@ -156,6 +159,7 @@ def _lines(
     outermost: bool,
     local8: bool,
     clean: bool,
+    printable: bool,
 ) -> Block:
     """Line by line, where some line is no header, or too long, or in some 8-bit charset."""
     fields: list[tuple[str, str]] = []
@@ -179,16 +183,16 @@ def _lines(
             if outermost and not fields:
                 # It does not begin with a header, so all of it is text.
                 defects.add("no-headers")
-                return Block([], {}, start, clean=True)
+                return Block([], {}, start, clean=True, printable=True)
             defects.add("bad-header")
             if last_known < 0:
                 last_known = max((match.end() for match in _KNOWN.finditer(text)), default=0)
             if last_known <= position + len(line) and not (colon and _is_base64(fields)):
                 # What follows is text that no blank line parts from the headers (as every MTA reads it). A name with
                 # a blank in it is none over base64: it would be taken for a part of that.
-                return Block(fields, by_name(fields), _at_line(raw, start, end, line), clean)
+                return Block(fields, by_name(fields), _at_line(raw, start, end, line), clean, printable)
         position += len(line) + 1
-    return Block(fields, by_name(fields), body, clean)
+    return Block(fields, by_name(fields), body, clean, printable)
 
 
 def _skip_envelope(raw: bytes, start: int, end: int, defects: set[str]) -> int:

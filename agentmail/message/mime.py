@@ -73,15 +73,13 @@ _MAX_REMEMBERED = 300
 
 def _head(raw: bytes, start: int, end: int) -> tuple[Head, int]:
     """The headers of a part and where its body begins. A part need not have headers."""
-    stop = raw.find(b"\n\n", start, start + _MAX_REMEMBERED)
-    blank = 2
-    crlf = raw.find(b"\n\r\n", start, stop if stop >= 0 else start + _MAX_REMEMBERED)
-    if crlf >= 0:
-        stop, blank = crlf, 3
-    if start <= stop <= end - blank:
-        found = _remembered(raw[start : stop + blank])
-        if found is not None:
-            return found, stop + blank
+    for blank in (b"\n\n", b"\n\r\n"):
+        stop = raw.find(blank, start, end if end - start < _MAX_REMEMBERED else start + _MAX_REMEMBERED)
+        if stop >= 0:
+            body = stop + len(blank)
+            found = _remembered(raw[start:body])
+            if found is not None:
+                return found, body
     block = headers.read(raw, start, end, set())
     return _head_of(block.by_name), block.body
 
@@ -143,7 +141,7 @@ class Content:
         kind = head.kind
         if kind is None:
             kind = default
-        elif kind[:10] == "multipart/":
+        elif kind not in _BODY and kind[:10] == "multipart/":
             boundary = head.given.get("boundary", "").rstrip()
             if depth >= MAX_DEPTH:
                 self.defects.add("too-deep")
@@ -209,7 +207,7 @@ class Content:
         if not first and not alternative and len(data) < 4_000 and _FOOTER.match(data):
             # What a mailing list adds below every mail is nobody's words: it stays readable as an attachment.
             return self._attach(kind, _LIST_FOOTER, data)
-        if data.rfind(b"\nbegin ") >= 0 or data.startswith(b"begin "):  # from the end it is a third faster
+        if data.rfind(b"\nbegin ") >= 0 or data[:6] == b"begin ":  # from the end it is a third faster
             data, files = transfer.take_files(data, self.defects)
             for file in files:
                 self._attach("application/octet-stream", _NOTHING._replace(given={"name": file.name}), file.content)
@@ -263,20 +261,27 @@ class Content:
         mark = b"--" + boundary
         wanted = b"\n" + mark
         size = len(mark)
-        at = start if raw.startswith(mark, start, end) else raw.find(wanted, start, end) + 1
+        first = raw[start : start + size] == mark and start + size <= end
+        at = start if first else find(wanted, start, end) + 1
         sections: list[tuple[int, int]] = []
         begin = -1
-        while at > 0 or (at == start == 0 and raw.startswith(mark)):
+        while at > 0:  # the header that names the boundary stands before it
             after = at + size
-            line_end = find(b"\n", after, end)
-            last = end if line_end < 0 else min(line_end, after + 80)
-            tail = b"" if line_end == after else raw[after:last].strip()
+            if after < end and raw[after] == 10:
+                line_end, tail = after, b""
+            elif raw[after : after + 3] == b"--\n" and after + 3 <= end:
+                line_end, tail = after + 2, b"--"
+            else:
+                line_end = find(b"\n", after, end)
+                tail = raw[after : end if line_end < 0 else min(line_end, after + 80)].strip()
             if not tail or tail == b"--":
                 if begin >= 0:
                     stop = at - 1
-                    if stop > begin and raw[stop - 1] == 13:
+                    if stop <= begin:
+                        stop = begin
+                    elif raw[stop - 1] == 13:
                         stop -= 1
-                    sections.append((begin, max(begin, stop)))
+                    sections.append((begin, stop))
                     if len(sections) > MAX_PARTS:
                         return sections
                 if tail:

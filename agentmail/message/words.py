@@ -36,8 +36,7 @@ def decode_words(value: str, defects: set[str] | None = None) -> str:
     White space between two encoded words is not shown (RFC 2047 6.2). Neighbours in the same charset are joined
     before they are decoded, since many senders cut in the middle of a letter (against RFC 2047 5).
     """
-    last = value.rfind("?=")
-    if last < 0 or "=?" not in value:
+    if "=?" not in value or "?=" not in value:
         return one_line(value)
     text, wrong = _remembered(value) if len(value) <= _MAX_REMEMBERED else _decoded(value)
     if defects is not None:
@@ -104,8 +103,7 @@ def decode_base64(data: bytes) -> tuple[bytes, bool]:
 def compact(data: bytes) -> bytes:
     """Without white space. One character at a time: bytes.replace is faster at it than bytes.translate."""
     for blank in (b"\n", b"\r", b" ", b"\t"):
-        if blank in data:
-            data = data.replace(blank, b"")
+        data = data.replace(blank, b"")
     return data
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from agentmail.errors import AuthenticationFailed, Throttled
+from agentmail.smtp import Submitter
 
 from .conftest import Bench
 from .scripted import with_password
@@ -76,3 +77,42 @@ async def test_resuming_what_was_not_paused_is_no_event(bench: Bench) -> None:
     await bench.box.pause(by="Bo", reason="x")
     assert await bench.box.resume(by="Bo")
     assert 1 == (await events(bench)).count("account.resumed")
+
+
+@pytest.mark.parametrize(("said", "error"), [("535 5.7.8 no", "refused the login"), ("454 4.7.0 Too many", "Too many")])
+async def test_a_refused_login_is_tried_once_however_much_waits(bench: Bench, said: str, error: str) -> None:
+    """Each mail of a batch dialled for itself: 32 wrong passwords at once, and the account is locked."""
+    bench.server.extensions = ("AUTH PLAIN",)
+    bench.server.script["auth"] = said
+    box = bench.outbox(account=with_password(bench.server.account(), "wrong"))
+    for _ in range(20):
+        await box.queue(bench.mail())
+    await box.deliver_due()
+    assert 1 == sum(c.startswith("AUTH") for c in bench.server.commands)
+    waiting = await box.list()
+    assert {"queued"} == {s.state for s in waiting}
+    assert all(error in s.error for s in waiting)
+    bench.server.script.clear()
+    right = bench.outbox(account=with_password(bench.server.account(), "right"))
+    await bench.clock.advance(40)
+    assert 20 == len([s for s in await right.deliver_due() if s.state == "sent"])
+
+
+async def test_outlook_gets_three_connections(bench: Bench) -> None:
+    """It takes no more from a mailbox, and says so to the fourth."""
+    account = bench.server.account().model_copy(update={"smtp_host": "smtp.office365.com"})
+    assert (3, 4) == (Submitter(account).connections, Submitter(bench.server.account()).connections)
+
+
+async def test_a_password_that_is_revoked_is_tried_by_no_more_than_are_at_it(bench: Bench) -> None:
+    bench.server.extensions = ("AUTH PLAIN",)
+    account = with_password(bench.server.account())
+    box = bench.outbox(account=account, submitter=Submitter(account, keep=-1.0))
+    await box.submit(bench.mail())
+    bench.server.script["auth"] = "535 5.7.8 no"
+    for _ in range(20):
+        await box.queue(bench.mail())
+    before = len(bench.server.commands)
+    await box.deliver_due()
+    assert 1 <= sum(c.startswith("AUTH") for c in bench.server.commands[before:]) <= 4
+    assert 20 == len(await box.list("queued"))

@@ -108,14 +108,14 @@ def die_at(job: Job) -> None:
 
         Outbox._work = claimed  # type: ignore[method-assign]
     elif job.point == "connected":
-        connect = Submitter._connect
+        connect = Submitter._dial
 
         async def connected(self: Submitter) -> Any:
             done = await connect(self)
             die()
             return done
 
-        Submitter._connect = connected  # type: ignore[method-assign]
+        Submitter._dial = connected  # type: ignore[method-assign]
     elif job.point in {"recipients", "marked"}:
         together = Together.__call__
 

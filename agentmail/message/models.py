@@ -10,7 +10,7 @@ from __future__ import annotations
 from binascii import a2b_base64
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import (
@@ -43,7 +43,7 @@ class Value(BaseModel):
         """
         value = _new(cls)
         _set_fields(value, fields)
-        _set_names(value, _names(cls))
+        _set_names(value, _NAMES.get(cls) or _names(cls))
         _set_extra(value, None)
         _set_private(value, None)
         return value
@@ -57,10 +57,12 @@ _set_fields, _set_names, _set_extra, _set_private = (
 )
 
 
-@cache
+_NAMES: dict[type[BaseModel], set[str]] = {}
+
+
 def _names(cls: type[BaseModel]) -> set[str]:
     """Shared by all values that are made unchecked: they are frozen, and pydantic's copies get their own set."""
-    return set(cls.model_fields)
+    return _NAMES.setdefault(cls, set(cls.model_fields))
 
 
 class Address(Value):

@@ -196,9 +196,14 @@ def _people(values: Sequence[str] | None, defects: set[str]) -> tuple[Address, .
 
 def _addresses(value: str) -> tuple[tuple[Address, ...], tuple[str, ...]]:
     if len(value) <= _MAX_LIST:
-        people = [_usual_person(one) if len(one) <= _MAX_REMEMBERED else None for one in value.split(", ")]
-        if None not in people:
-            return tuple(people), ()  # type: ignore[arg-type]  # None is not in it
+        people: list[Address] = []
+        for one in value.split(", "):
+            person = _usual_person(one) if len(one) <= _MAX_REMEMBERED else None
+            if person is None:
+                break
+            people.append(person)
+        else:
+            return tuple(people), ()
     found, wrong = read_addresses(value)
     return tuple([Address.unchecked({"name": one.name, "email": one.email}) for one in found]), tuple(wrong)
 

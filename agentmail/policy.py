@@ -448,8 +448,13 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
 
 def _listed(address: str, entries: Iterable[str]) -> bool:
     """`@acme.test` stands for the domain itself, not for what is below it."""
-    domain = _domain(address)
-    return any(address == address_key(e) or (e.startswith("@") and same_domain(domain, e[1:])) for e in entries)
+    domain, key = _domain(address), _bare(address)
+    return any(key == _bare(address_key(e)) or (e.startswith("@") and same_domain(domain, e[1:])) for e in entries)
+
+
+def _bare(address: str) -> str:
+    """Without quotes that mean nothing: `"ana"@acme.test` is Ana (RFC 5321 4.1.2)."""
+    return re.sub(r'^"([\w.+-]+)"@', r"\1@", address)
 
 
 def _domain(address: str) -> str:

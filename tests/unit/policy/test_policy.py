@@ -107,6 +107,15 @@ def test_an_entry_that_would_match_nobody_is_refused(name: str, entry: str) -> N
         Policy(**{name: (entry,)})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("address", ['"eve"@evil.test', '"e.v-e+x"@evil.test'])
+def test_quotes_make_nobody_else(address: str) -> None:
+    """RFC 5321 4.1.2: they are the same mailbox."""
+    bare = address.replace('"', "")
+    assert {"deny": "deny"} == rules(Policy(deny=(bare,)), tool(address, wrote={address}))
+    assert {"deny": "deny"} == rules(Policy(deny=(address,)), tool(bare, wrote={bare}))
+    assert {"new_recipients": "hold"} == rules(Policy(allow=("eve@evil.test",)), tool('"eve x"@evil.test'))
+
+
 def test_people_added_by_outsiders() -> None:
     assert {"people_added_by_outsiders": "hold"} == rules(Policy(), tool(ANA, BOB, named={BOB}))
     assert {} == rules(Policy(), tool(ANA, BOB, named={BOB}, wrote={ANA, BOB}))

@@ -117,7 +117,8 @@ class Gathering:
         for key in wanted:
             self.stored[key] = held = found.get(key, frozenset())
             for hold in held:
-                self.board.hold(key, hold)
+                if hold.thread in self.known:  # else it was deleted, and its hold is let go when the id is written
+                    self.board.hold(key, hold)
         await self._load_people()
 
     async def _lock_threads(self, threads: Collection[int]) -> None:

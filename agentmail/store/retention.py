@@ -7,7 +7,7 @@ find their thread; nothing else of it stays. The mail server is not touched: del
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Text, cast, delete, func, insert, or_, select, text, update
@@ -33,6 +33,7 @@ from .tables.threads import (
     APART,
     ATTACHMENT,
     EVENT,
+    HOLDER,
     IDENT,
     MESSAGE,
     PERSON,
@@ -46,6 +47,8 @@ _SUBMISSION = core(SubmissionRow)
 _OPEN = ("held", "queued", "sending", "unknown")
 _GHOST = "?"
 """The voucher of an id that nobody speaks for any more."""
+_PARTLY = "messages.deleted"
+"""The event that a thread has lost some of its messages, and holds on to their ids."""
 _CHUNK = 500
 
 
@@ -160,15 +163,20 @@ class _Cluster:
     async def remove(self, address: str | None) -> Deleted:
         """Take out everything, or (with an address) what is that person's."""
         postgres = self.tx.dialect.name == "postgresql"
-        query = select(THREAD.c.account, THREAD.c.attached_to).where(THREAD.c.id == self.cluster)
-        row = (await self.tx.execute(query.with_for_update() if postgres else query)).one_or_none()
-        if row is None:
-            return Deleted()
+        columns = (THREAD.c.account, THREAD.c.attached_to, THREAD.c.merged_into)
+        while True:
+            query = select(*columns).where(THREAD.c.id == self.cluster)
+            row = (await self.tx.execute(query.with_for_update() if postgres else query)).one_or_none()
+            if row is None:
+                return Deleted()
+            if row.merged_into is None:
+                break
+            self.cluster = row.merged_into  # it was merged since it was looked for: its messages are there
         self.account = row.account
         own = (await self.tx.execute(select(ACCOUNT.c.own).where(ACCOUNT.c.key == row.account))).scalar_one_or_none()
         self.own = frozenset(own or ())
-        columns = (MESSAGE.c.id, MESSAGE.c.at, MESSAGE.c.outgoing, MESSAGE.c.answers, MESSAGE.c.size, MESSAGE.c.parsed)
-        rows = (await self.tx.execute(select(*columns).where(MESSAGE.c.cluster == self.cluster))).all()
+        parts = (MESSAGE.c.id, MESSAGE.c.at, MESSAGE.c.outgoing, MESSAGE.c.answers, MESSAGE.c.size, MESSAGE.c.parsed)
+        rows = (await self.tx.execute(select(*parts).where(MESSAGE.c.cluster == self.cluster))).all()
         messages = {r.id: Message.model_validate_json(r.parsed) for r in rows}
         gone = [r for r in rows if address is None or self._is_of(messages[r.id], address)]
         stay = [r for r in rows if r not in gone]
@@ -183,16 +191,17 @@ class _Cluster:
         else:
             await self._delete_thread(row.attached_to)
         if gone:
-            await append_event(self.tx, "messages.deleted" if stay else "thread.deleted", thread=self.cluster,
+            await append_event(self.tx, _PARTLY if stay else "thread.deleted", thread=self.cluster,
                                account=self.account or None, data={"messages": len(gone)}, at=self.now)  # fmt: skip
         whole = () if stay or row.attached_to is not None else (f"t{self.cluster}",)
         return Deleted(messages=len(gone), attachments=attachments, bytes=sum(r.size for r in gone), threads=whole)
 
     def _is_of(self, message: Message, address: str) -> bool:
-        if message.sender is not None and message.sender.key == address:
+        sender = "" if message.sender is None else message.sender.key
+        if sender == address:
             return True
-        others = {a.key for a in message.recipients if a.email} - self.own
-        return others == {address}
+        to = {a.key for a in message.recipients if a.email}
+        return (to - self.own if sender in self.own else to) == {address}  # a copy to ourselves is no other reader
 
     async def _facts(self, row: Any, message: Message) -> Facts:
         aliases = (await self.tx.execute(select(ALIAS.c.message_id).where(ALIAS.c.message == row.id))).scalars().all()
@@ -220,6 +229,8 @@ class _Cluster:
             for key, (role, _) in facts.holds.items():
                 dropped[key] = "weak" if role == "weak" and dropped.get(key) != "firm" else "firm"
         names = {self.cluster, *await _ids(self.tx, select(THREAD.c.id).where(THREAD.c.merged_into == self.cluster))}
+        if not ghosts:
+            dropped = {**dict.fromkeys(await self._ghosts(names), "weak"), **dropped}
         stored = await holders.read(self.tx, self.account, dropped, lock=True)
         after: dict[str, set[Hold]] = {}
         for key, was in stored.items():
@@ -232,6 +243,20 @@ class _Cluster:
         await holders.write(self.tx, self.account, stored, after)
         for some in _chunks(sorted(key for key, holds in after.items() if not holds)):
             await self.tx.execute(delete(IDENT).where(IDENT.c.account == self.account, IDENT.c.key.in_(some)))
+
+    async def _ghosts(self, names: Collection[int]) -> list[str]:
+        """Ids that a thread holds on to for messages that were deleted out of it before. No index leads from a thread
+        to its ids, so they are looked for where the log says that there are any."""
+        earlier = select(EVENT.c.id).where(EVENT.c.thread.in_(names), EVENT.c.kind == _PARTLY).limit(1)
+        if (await self.tx.execute(earlier)).first() is None:
+            return []
+        found: set[str] = set()
+        for name in names:
+            listed = select(IDENT.c.key).where(IDENT.c.account == self.account, IDENT.c.holders.like(f"%[{name}, %"))
+            in_rows = select(HOLDER.c.key).where(HOLDER.c.account == self.account, HOLDER.c.thread == name)
+            for query in (listed, in_rows):
+                found.update((await self.tx.execute(query)).scalars())
+        return sorted(found)
 
     async def _delete_messages(self, gone: Sequence[Any], messages: dict[int, Message]) -> int:
         await unindex(self.tx, ((self.account, r.id, r.at, index_text(messages[r.id])) for r in gone))

@@ -127,6 +127,13 @@ async def test_what_was_written_to_them_alone_goes_too(store: ThreadStore) -> No
     assert await rows(store) == {}
 
 
+async def test_what_somebody_else_wrote_to_us_and_to_them_stays(store: ThreadStore) -> None:
+    await put(store, raw(1, BOB, f"{US}, {ANA}"))
+    await put(store, raw(2, BOB, ANA))
+    assert (await store.forget(ANA)).messages == 1
+    assert [m.message_id for m in await store.messages()] == ["<1@x.example>"]
+
+
 async def test_no_trace_of_the_address_in_any_table(store: ThreadStore) -> None:
     await store.register(US)
     first, *_ = await put(store, raw(1, BOB, US), raw(2, ANA, US, refs=(1,)), raw(3, BOB, US, refs=(1, 2)))

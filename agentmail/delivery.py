@@ -339,7 +339,8 @@ class Delivery(Recovery):
         )  # fmt: skip
         result, stop = judge(row, outcome)
         if stop is not None:
-            hold.error = stop.error
+            if outcome.state != "sent":  # else somebody has it
+                hold.error = stop.error
             await self._look_at_token(refused=stop.cause == "login")
         await self._writes(_Item(row, result, stop))
 

@@ -43,6 +43,11 @@ def import_(
 
     async def work() -> Totals:
         async with _store(store) as thread_store:
+            # This process does nothing else, and an import leaves no cycles behind: looking for them was a twentieth
+            # of it.
+            gc.freeze()
+            gc.set_threshold(100_000)
+            gc.enable()
             with _bar() as bar:
                 task = bar.add_task("import", total=measure(paths) if not bar.disable else None, messages=0)
 
@@ -53,9 +58,7 @@ def import_(
                     thread_store, paths, account=account, progress=progress, unreadable=problem, ahead=ahead
                 )
 
-    # This process does nothing else, and an import leaves no cycles behind: looking for them took a twentieth of it.
-    gc.freeze()
-    gc.set_threshold(100_000)
+    gc.disable()  # until the database library is loaded (see `cli.main`)
     with reading_ahead(paths, account=account) as ahead:
         totals = run(work)
     if as_json:

@@ -29,7 +29,7 @@ async def test_going_too_fast_rests_the_account_for_a_minute(bench: Bench) -> No
 async def test_a_limit_that_the_second_recipient_met_fails_nobody(bench: Bench) -> None:
     limit = "550 5.4.5 Daily user sending limit exceeded"
     bench.server.script["rcpt"] = lambda line: limit if "bob" in line else "250 2.1.5 ok"
-    sent = await bench.box.submit(bench.mail("ana@test.local", "bob@test.local"))  # an error would say: nothing was sent
+    sent = await bench.box.submit(bench.mail("ana@test.local", "bob@test.local"))  # Throttled says: nothing was sent
     bench.server.script.clear()
     assert ("queued", ["sent", "pending"]) == (sent.state, [r.state for r in sent.recipients])
     assert "sent to the others" in sent.error

@@ -53,6 +53,8 @@ LATER = 0.01
 """Seconds that the worker leaves a change to those who wait for an answer, before it looks for mail to send."""
 COPY_FOR = 86_400.0
 """Seconds for which a copy in Sent is still tried."""
+COMPANY = 0.001
+"""Seconds that an end waits to be written together with the next marker, as long as one is to come."""
 TOKEN_PAUSE = 900.0
 """The same when a token was refused: it changes by itself, a password does not."""
 TOKEN_LOOK = 60.0
@@ -86,6 +88,7 @@ class _Hold:
     row: Submission
     until: float
     error: ServerError | None = None
+    counted_off: bool = False
 
 
 class Delivery(Recovery):
@@ -97,6 +100,8 @@ class Delivery(Recovery):
     _sleep: Callable[[float], Awaitable[None]]
     _jitter: Callable[[], float]
     _writes: Together[_Item, bool]
+    _unmarked = 0
+    """Attempts whose marker is still to come."""
     _offers = ""
     """A fingerprint of the token that a login would offer; empty as long as nobody looked."""
     _look_after = float("-inf")
@@ -306,11 +311,28 @@ class Delivery(Recovery):
                 hold.until = started + self._lease if hold.row.id in held else float("-inf")
 
     async def _attempt(self, hold: _Hold, raw: bytes, durable: Callable[[], Awaitable[None]]) -> None:
+        self._unmarked += 1
+        try:
+            await self._attempt_once(hold, raw, durable)
+        finally:
+            self._count_off(hold)
+
+    def _may_wait(self, item: _Item) -> bool:
+        """Whether an end has time: a marker is about to come, and takes it along."""
+        return item.result is not None and self._unmarked > 0
+
+    def _count_off(self, hold: _Hold) -> None:
+        if not hold.counted_off:
+            hold.counted_off = True
+            self._unmarked -= 1
+
+    async def _attempt_once(self, hold: _Hold, raw: bytes, durable: Callable[[], Awaitable[None]]) -> None:
         row = hold.row
         marked = False
 
         async def before_body() -> Callable[[], bool] | None:
             nonlocal marked
+            self._count_off(hold)
             marked = bool(await self._writes(_Item(row)))
             await durable()
             if not marked:

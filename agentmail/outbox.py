@@ -33,7 +33,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from .bounced import return_path
-from .delivery import LEASE, MARGIN, Delivery, Submits
+from .delivery import COMPANY, LEASE, MARGIN, Delivery, Submits
 from .errors import AgentMailError, AlreadyAnswered, BadInput, KeyReused, NotFound, Refused, StoreError
 from .message.domains import address_key
 from .message.models import Message, Outgoing
@@ -112,7 +112,7 @@ class Outbox(Delivery):
         self._clock, self._monotonic, self._sleep, self._jitter = clock, monotonic, sleep, jitter
         self._lease, self._margin, self._looks = lease, min(MARGIN, lease / 10), looks
         self._self_copy = account.self_copy if self_copy is None else self_copy
-        self._writes: Together[Any, bool] = Together(self._write)
+        self._writes: Together[Any, bool] = Together(self._write, may_wait=self._may_wait, patience=COMPANY)
         self._rows: Together[_Given, Sent | Exception] = Together(self._enqueue_all)
 
     async def close(self) -> None:

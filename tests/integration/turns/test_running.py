@@ -115,6 +115,26 @@ async def test_writes_that_come_meanwhile_share_the_next_one() -> None:
     assert await together(5) == 50  # a write that failed leaves nobody behind
 
 
+async def test_what_has_time_waits_for_what_has_none() -> None:
+    batches: list[list[int]] = []
+
+    async def write(items: Sequence[int]) -> list[int]:
+        batches.append(list(items))
+        return list(items)
+
+    together = Together(write, may_wait=lambda i: i > 9, patience=60.0)
+    patient = [asyncio.create_task(together(i)) for i in (10, 11)]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert batches == []
+    patient[0].cancel()  # who would have written
+    await asyncio.sleep(0)
+    assert await together(1) == 1
+    assert await patient[1] == 11
+    assert batches == [[11, 1]]
+    assert await Together(write, may_wait=lambda _: True, patience=0.001)(12) == 12  # nobody came
+
+
 async def test_what_a_claim_reads_does_not_grow_with_the_store(store_url: str) -> None:
     """By the plan, and not by a clock: no table is read from end to end."""
     async with ThreadStore(store_url) as store, Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:

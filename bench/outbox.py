@@ -1,24 +1,28 @@
 """How fast the durable outbox sends, beside aiosmtplib alone, in one run against one sink (Postfix's smtp-sink).
 
-    python -m bench.outbox [--messages 300] [--rtt 0 20] [--store sqlite:///… postgresql://…]
+    python -m bench.outbox [--messages 300] [--rtt 0 20] [--together 32] [--floor]
+                           [--store sqlite postgresql sqlite:///… postgresql://…]
 
 Prints messages per second (wall clock), CPU milliseconds per message of this process, and the ratios.
 `rows` is the time to write the rows before (thread, message, submission); what of it needs no database stands apart.
-`sent` is the time from there to the row after. All of them get messages that are composed already.
+`sent` is the time from there to the row after. All of them get messages that are composed already, and each of them
+sends a few before the clock starts. `--store postgresql` starts a private server with fsync on.
+`--floor` adds what the same rows cost by the bare driver (`bench/floor.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -31,6 +35,11 @@ from agentmail.settings import Account
 from agentmail.smtp import Submitter
 from agentmail.store import ThreadStore
 
+from . import floor
+from .turns import database, postgresql
+
+WARM = 8
+"""Messages that are sent before the clock starts: statements are built, and connections made, once in a process."""
 BODY = "hello, this is a line of about eighty characters, as people write them in mail.\n" * 48
 FROM, TO = "agent@test.local", "ana@test.local"
 
@@ -98,44 +107,70 @@ async def timed(name: str, count: int, work: Callable[[], Awaitable[None]]) -> d
 
 
 async def naive(port: int, count: int) -> dict[str, object]:
-    letters = [letter(i) for i in range(count)]
-
-    async def work() -> None:
+    async def send(letters: list[EmailMessage]) -> None:
         for one in letters:
             await aiosmtplib.send(one, hostname="127.0.0.1", port=port, start_tls=False, local_hostname="bench")
 
-    return await timed("aiosmtplib.send", count, work)
+    await send([letter(i) for i in range(WARM)])
+    letters = [letter(i) for i in range(count)]
+    return await timed("aiosmtplib.send", count, lambda: send(letters))
+
+
+@asynccontextmanager
+async def kept_open(port: int) -> AsyncIterator[list[aiosmtplib.SMTP]]:
+    """4 connections of aiosmtplib, each of which has sent something."""
+    clients = [
+        aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="bench") for _ in range(4)
+    ]
+    for number, client in enumerate(clients):
+        await client.connect()
+        await client.sendmail(FROM, [TO], bytes(letter(number)).replace(b"\n", b"\r\n"))
+    try:
+        yield clients
+    finally:
+        for client in clients:
+            await client.quit()
 
 
 async def pooled(port: int, count: int) -> dict[str, object]:
     bodies = [bytes(letter(i)).replace(b"\n", b"\r\n") for i in range(count)]
-    clients = [
-        aiosmtplib.SMTP(hostname="127.0.0.1", port=port, start_tls=False, local_hostname="bench") for _ in range(4)
-    ]
 
-    async def work() -> None:
-        async def one(client: aiosmtplib.SMTP) -> None:
-            async with client:
-                while bodies:
-                    await client.sendmail(FROM, [TO], bodies.pop())
+    async def one(client: aiosmtplib.SMTP) -> None:
+        while bodies:
+            await client.sendmail(FROM, [TO], bodies.pop())
 
-        await asyncio.gather(*(one(c) for c in clients))
+    async with kept_open(port) as clients:
 
-    return await timed("aiosmtplib, 4 kept connections, no outbox", count, work)
+        async def work() -> None:
+            await asyncio.gather(*map(one, clients))
+
+        return await timed("aiosmtplib, 4 kept connections, no outbox", count, work)
+
+
+def outbox_of(port: int) -> Callable[[ThreadStore], Outbox]:
+    account = Account(address=FROM, imap_host="127.0.0.1", smtp_host="127.0.0.1", smtp_port=port, smtp_security="plain")
+    return lambda store: Outbox(account, store, Submitter(account, connections=4, per_connection=1_000_000))
+
+
+def composed(store: ThreadStore, count: int) -> list[Outgoing]:
+    outgoing = []
+    for i in range(count):
+        one = letter(i)
+        raw = bytes(one).replace(b"\n", b"\r\n")
+        message_id = make_message_id("test.local", secret=store.secret)
+        raw = raw.replace(str(one["Message-ID"]).encode(), message_id.encode())
+        envelope = Envelope(mail_from=FROM, rcpt_to=(TO,))
+        outgoing.append(Outgoing(raw=raw, envelope=envelope, message_id=message_id))
+    return outgoing
 
 
 async def durable(port: int, count: int, url: str, together: int) -> list[dict[str, object]]:
-    account = Account(address=FROM, imap_host="127.0.0.1", smtp_host="127.0.0.1", smtp_port=port, smtp_security="plain")
     async with ThreadStore(url) as store:
-        box = Outbox(account, store, Submitter(account, connections=4, per_connection=1_000_000))
-        outgoing = []
-        for i in range(count):
-            one = letter(i)
-            raw = bytes(one).replace(b"\n", b"\r\n")
-            message_id = make_message_id("test.local", secret=store.secret)
-            raw = raw.replace(str(one["Message-ID"]).encode(), message_id.encode())
-            envelope = Envelope(mail_from=FROM, rcpt_to=(TO,))
-            outgoing.append(Outgoing(raw=raw, envelope=envelope, message_id=message_id))
+        box = outbox_of(port)(store)
+        for one in composed(store, WARM):
+            await box.queue(one)
+        await box.deliver_due()
+        outgoing = composed(store, count)
         where = store.db.dialect
 
         async def rows() -> None:
@@ -163,24 +198,72 @@ async def durable(port: int, count: int, url: str, together: int) -> list[dict[s
         return [part, before, after, {"name": f"outbox on {where}: both together", "per_second": round(both, 1)}]
 
 
+async def at_least(port: int, count: int, together: int, urls: Iterator[str]) -> list[dict[str, object]]:
+    """The floor: first what the whole costs, then the submissions alone."""
+    outgoing: list[Outgoing] = []
+
+    def mails(store: ThreadStore) -> list[Outgoing]:
+        outgoing.extend(composed(store, count))
+        return outgoing
+
+    groups = await floor.recorded(next(urls), outbox_of(port), mails, together)
+    numbers = {}
+    for sql, rows in (statement for group in groups for statement in group):
+        if sql.split()[2] == '"submission"':
+            columns = sql.partition("(")[2].partition(")")[0].split(", ")
+            numbers.update((row[columns.index("message_id")], row[columns.index("id")]) for row in rows)
+    to_send = [(numbers[one.message_id], FROM, TO, one.raw) for one in outgoing]
+    results = []
+    async with kept_open(port) as clients:
+        for name, rows_of in (("all rows", groups), ("the submissions alone", floor.of_submissions(groups))):
+            before, after = await floor.floor(next(urls), rows_of, to_send, clients, timed, name)
+            both = 1 / (1 / float(str(before["per_second"])) + 1 / float(str(after["per_second"])))
+            where = str(before["name"]).partition(":")[0]
+            results += [before, after, {"name": f"{where}: both together, {name}", "per_second": round(both, 1)}]
+    return results
+
+
+@contextmanager
+def stores(given: str) -> Iterator[Iterator[str]]:
+    """URLs of empty stores, as many as somebody asks for; of a URL that was given, that one."""
+    if "://" in given:
+        yield iter([given])
+        return
+    with ExitStack() as opened:
+
+        def files() -> Iterator[str]:
+            directory = opened.enter_context(tempfile.TemporaryDirectory())
+            for number in itertools.count():
+                yield f"sqlite:///{Path(directory) / f'bench{number}.db'}"
+
+        def databases() -> Iterator[str]:
+            server = opened.enter_context(postgresql(None))
+            while True:
+                yield opened.enter_context(database(server))
+
+        yield {"sqlite": files, "postgresql": databases}[given]()
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=300)
     parser.add_argument("--rtt", type=float, nargs="*", default=[0.0, 20.0], help="milliseconds")
     parser.add_argument("--together", type=int, default=1, help="how many write their rows at the same time")
-    parser.add_argument("--store", nargs="*", default=[])
+    parser.add_argument("--store", nargs="*", default=["sqlite"])
+    parser.add_argument("--floor", action="store_true", help="also the bare drivers; not for a store given by its URL")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     process, port = sink()
     try:
         for rtt in given.rtt:
             count = given.messages if not rtt else max(40, given.messages // 5)
-            with tempfile.TemporaryDirectory() as directory:
-                stores = given.store or [f"sqlite:///{Path(directory) / 'bench.db'}"]
-                async with far_away(port, rtt / 2000) as there:
-                    results = [await naive(there, count), await pooled(there, count)]
-                    for url in stores:
-                        results += await durable(there, count, url, given.together)
+            async with far_away(port, rtt / 2000) as there:
+                results = [await naive(there, count), await pooled(there, count)]
+                for given_store in given.store:
+                    with stores(given_store) as urls:
+                        results += await durable(there, count, next(urls), given.together)
+                        if given.floor:
+                            results += await at_least(there, count, given.together, urls)
             base, pool = (float(str(r["per_second"])) for r in results[:2])
             for r in results:
                 rate = float(str(r["per_second"]))

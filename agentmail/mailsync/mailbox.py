@@ -20,14 +20,16 @@ from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
+from ..errors import ServerError
 from ..imap import FACTS, WHOLE, Fetched, Gmail, ImapConnection, Snapshot, uid_sets
-from ..imap.batches import BATCH, batches, is_huge
+from ..imap.batches import BATCH, BATCH_BYTES, batches, is_huge
 from ..imap.pipeline import Asked, Each
 from ..message.identifiers import is_ours
 from ..message.parse import parse
 from ..store import Arrival, Filed, Location, Tx, positions
 from ..store.arrivals import Prepared
 from ..store.positions import Position
+from ..unbroken import heed_cancellation
 from .beginning import Beginning
 from .changes import Changes
 from .fetching import Fetching
@@ -36,6 +38,10 @@ from .reading import BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
 EARLY = 5.0
 """Seconds of one FETCH that may go into preparing: a server hangs up on who does not read."""
+TOGETHER, TOGETHER_BYTES = 500, 8 * 2**20
+"""Messages and bytes of mail in one transaction, about. With four times as many as a FETCH brings, filing takes a sixth
+less.
+"""
 AT_ONCE = 32 * 2**10
 """Bytes of mail that the event loop itself may parse, which takes it about a millisecond."""
 
@@ -52,6 +58,15 @@ class Ready:
     """The uid up to which everything is filed with it."""
     planned: int
     """How many messages were asked for."""
+
+
+def _as_one(batches: Sequence[Ready]) -> Ready:
+    return Ready(
+        [b for ready in batches for b in ready.bodies], [p for ready in batches for p in ready.prepared],
+        [b for ready in batches for b in ready.broken],
+        {uid: gmail for ready in batches for uid, gmail in ready.said.items()}, batches[-1].low,
+        sum(ready.planned for ready in batches),
+    )  # fmt: skip
 
 
 class MailboxPass(Fetching, Beginning, Changes, Labelled):
@@ -157,18 +172,35 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
     # -- fetching
 
     async def _file_all(self, missing: Sequence[int]) -> None:
-        """File one batch after the other, in the order of their uids.
+        """File one batch after the other, in the order of their uids; several in one transaction where many come.
 
         The server sends the next one meanwhile, into the socket's buffer. To read and parse that at the same time would
         take longer: each statement of SQLite would wait 5 ms for the thread that parses.
         """
+        held: list[Ready] = []
         done = 0
-        async with aclosing(self._incoming(missing)) as incoming:
-            async for ready in incoming:
-                await self._file(ready)
-                done += ready.planned
+
+        async def file_held() -> None:
+            nonlocal done
+            if held:
+                await self._file(_as_one(held))
+                done += sum(ready.planned for ready in held)
+                held.clear()
                 if self.progress is not None:
                     self.progress(done, len(missing))
+
+        try:
+            async with aclosing(self._incoming(missing)) as incoming:
+                async for ready in incoming:
+                    held.append(ready)
+                    sizes = [len(one.body or b"") for ready in held for one in ready.bodies]
+                    if len(sizes) > TOGETHER - BATCH or sum(sizes) > TOGETHER_BYTES - BATCH_BYTES:
+                        await file_held()
+        except ServerError:  # what came is kept, or a connection that is cut again and again would never get further
+            heed_cancellation()
+            await file_held()
+            raise
+        await file_held()
 
     async def _incoming(self, missing: Sequence[int]) -> AsyncGenerator[Ready]:
         """The missing messages in batches, parsed. Each command is sent before the one in front of it is answered."""

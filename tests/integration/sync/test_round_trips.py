@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from agentmail.imap import ImapConnection
+from agentmail.errors import Unreachable
+from agentmail.imap import ImapConnection, batches
 from agentmail.imap.link import Link
 from agentmail.imap.wire import Wire
 from agentmail.mailsync import mailbox
@@ -88,6 +89,38 @@ async def test_each_message_is_parsed_once_by_the_thread_that_reads_it(
     await world.sync().poll()
     assert ids(1, 2, 3, 4, 5) == await world.stored()
     assert ["agentmail-imap"] * 5 == threads
+
+
+async def test_several_fetches_are_filed_together_and_what_came_before_a_failure_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a connection that is cut again and again would never get further."""
+    monkeypatch.setattr(batches, "BATCH", 2)
+    bodies, file, calls = MailboxPass._bodies, MailboxPass._file, list[int]()
+
+    async def failing(one: MailboxPass, *batch: Any) -> Any:
+        if len(calls) == 2:
+            raise Unreachable("gone")
+        calls.append(1)
+        return await bodies(one, *batch)
+
+    async def counted(one: MailboxPass, ready: Any) -> None:
+        calls.append(ready.planned)
+        await file(one, ready)
+
+    monkeypatch.setattr(MailboxPass, "_file", counted)
+    world.deliver(1, 2, 3, 4, 5, 6)
+    sync = world.sync(mailboxes=("inbox",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MailboxPass, "_bodies", failing)
+        with pytest.raises(Unreachable):
+            await sync.poll()
+    assert [1, 1, 4] == calls
+    assert ids(1, 2, 3, 4) == await world.stored()
+    await sync.poll()
+    assert [1, 1, 4, 2] == calls
+    assert ids(1, 2, 3, 4, 5, 6) == await world.stored()
+    assert 6 == await world.events()
 
 
 async def test_flags_that_change_while_a_message_comes_are_filed(world: World) -> None:

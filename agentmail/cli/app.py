@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..errors import AgentMailError
+from ..message.characters import on_one_line
 from ..settings import Settings
 
 T = TypeVar("T")
@@ -53,6 +54,11 @@ Store = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")]
 Agent = Annotated[str | None, typer.Option("--agent", help="The name to act under.")]
+
+
+def headline(subject: str) -> str:
+    """A subject on one line, without what reorders a line or is not seen: to answer it keeps what it was sent with."""
+    return on_one_line(subject) or "(no subject)"
 
 
 def plain(text: str) -> str:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..archive import Totals, Unreadable, import_archive, measure, reading_ahead
 from ..errors import BadInput
-from .app import AsJson, Store, app, err, out, plain, run, settings
+from .app import AsJson, Store, app, err, headline, out, plain, run, settings
 
 if TYPE_CHECKING:
     from ..store import ThreadStore
@@ -108,7 +108,7 @@ def search(
                 continue
             day = hit.at.date().isoformat() if hit.at else ""
             out.print(Text.assemble((f"{hit.thread} {hit.id}", "bold"), f"  {day}  {hit.sender or ''}  ",
-                                    (hit.subject or "(no subject)", "bold")), soft_wrap=True)  # fmt: skip
+                                    (headline(hit.subject), "bold")), soft_wrap=True)  # fmt: skip
             if hit.snippet:
                 out.print(Text(f"    {hit.snippet}", style="dim"), soft_wrap=True)
         return len(hits)

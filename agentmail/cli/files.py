@@ -12,7 +12,7 @@ from rich.text import Text
 from ..errors import BadInput
 from ..message.models import Message
 from ..message.parse import parse as parse_bytes
-from .app import AsJson, app, err, out, plain
+from .app import AsJson, app, err, headline, out, plain
 
 
 def read(path: Path) -> bytes:
@@ -70,7 +70,7 @@ def show_message(message: Message, *, title: str = "", full: bool = True) -> Non
         ("Cc", ", ".join(map(str, message.cc))),
         ("Reply-To", ", ".join(map(str, message.reply_to))),
         ("Date", message.sent_at.isoformat(" ", "seconds") if message.sent_at else None),
-        ("Subject", message.subject),
+        ("Subject", message.subject and headline(message.subject)),
         ("Message-ID", message.message_id),
         ("In-Reply-To", " ".join(message.in_reply_to)),
         ("References", " ".join(message.references)),

@@ -17,7 +17,7 @@ from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
 from ..threads.models import Why, note_line
-from .app import Agent, AsJson, Store, app, err, out, run, settings
+from .app import Agent, AsJson, Store, app, err, headline, out, run, settings
 from .files import read, show_message
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def thread_row(thread: Thread) -> tuple[str, ...]:
     waits = "" if thread.attention == "idle" else thread.assigned or "any agent"
     if thread.attention in {"claimed", "stuck"}:
         waits += f" ({thread.attention})"
-    return thread.id, last, people, thread.subject or "(no subject)", str(thread.count), waits
+    return thread.id, last, people, headline(thread.subject), str(thread.count), waits
 
 
 @app.command()
@@ -122,7 +122,8 @@ def show(
                 if as_json:
                     sys.stdout.write(found.model_dump_json() + "\n")
                     return
-                out.print(Text(f"{found.id}  {found.subject}  [{found.status}]", style="bold"), soft_wrap=True)
+                line = f"{found.id}  {headline(found.subject)}  [{found.status}]"
+                out.print(Text(line, style="bold"), soft_wrap=True)
                 for note in found.notes:
                     out.print(Text(note_line(note)), soft_wrap=True)
                 for message in found.messages:

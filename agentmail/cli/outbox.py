@@ -14,7 +14,7 @@ from rich.text import Text
 from ..errors import BadInput
 from ..message.parse import parse
 from ..sent import Sent
-from .app import AsJson, Store, app, out, run
+from .app import AsJson, Store, app, headline, out, run
 from .files import show_message
 from .mail import Body, body, inbox, report
 
@@ -76,7 +76,7 @@ def list_(
     for row in rows:
         why = row.error or "; ".join(row.reasons)
         to = ", ".join(r.address for r in row.recipients[:3]) + (" …" if len(row.recipients) > 3 else "")
-        table.add_row(*map(Text, (row.id, row.state, to, row.subject, why)))
+        table.add_row(*map(Text, (row.id, row.state, to, headline(row.subject), why)))
     out.print(table if rows else "nothing was submitted yet")
 
 
@@ -100,7 +100,7 @@ def show(id: Id, store: Store = None, as_json: AsJson = False) -> None:  # noqa:
 def describe(row: Sent) -> None:
     lines = [("State", row.state), ("Why", row.error or "; ".join(row.reasons)), ("Decided by", row.decided_by)]
     lines += [(r.state.capitalize(), f"{r.address} {r.text}".strip()) for r in row.recipients]
-    out.print(Text(f"{row.id}  {row.subject}", style="bold"), soft_wrap=True)
+    out.print(Text(f"{row.id}  {headline(row.subject)}", style="bold"), soft_wrap=True)
     for name, value in lines:
         if value:
             out.print(Text.assemble((f"{name:>12}  ", "bold"), value), soft_wrap=True)

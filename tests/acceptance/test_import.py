@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import random
@@ -270,3 +271,19 @@ def alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+async def test_subjects_on_a_terminal_are_read_in_the_order_they_stand(tmp_path: Path) -> None:
+    """A right-to-left override would show `exe.fdp` as `pdf.exe`; with --json the subject is what was sent."""
+    spoof = "pay \u202efdp.exe\u2066 \U000e0041now"
+    encoded = base64.b64encode(spoof.encode()).decode()
+    mail = tmp_path / "spoof.eml"
+    mail.write_bytes(f"From: a@x.example\nMessage-ID: <1@x.example>\nSubject: =?utf-8?B?{encoded}?=\n\nhi\n".encode())
+    env = environment(store=f"sqlite:///{tmp_path / 'store.db'}")
+    await agentmail("import", str(mail), env=env, cwd=tmp_path)
+    for words in (("threads", "--all"), ("show", "t1"), ("search", "hi"), ("parse", str(mail))):
+        done = await agentmail(*words, env=env, cwd=tmp_path)
+        assert "pay fdp.exe now" in " ".join(done.out.split()), done
+        assert not {"\u202e", "\u2066", "\U000e0041"} & set(done.out)
+    [row] = (await agentmail("threads", "--all", "--json", env=env, cwd=tmp_path)).rows
+    assert row["subject"] == spoof

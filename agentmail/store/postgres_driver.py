@@ -55,6 +55,7 @@ class Direct:
         self._url = url
         self._idle: list[tuple[Any, float]] = []
         self._free = asyncio.Semaphore(MOST)
+        self._closed = False
 
     async def run(self, work: Callable[[Any], Awaitable[T]]) -> T:
         """What `work` does with a connection. Whatever it raises, the connection is not used again."""
@@ -65,7 +66,10 @@ class Direct:
             except BaseException:
                 connection.terminate()
                 raise
-            self._idle.append((connection, time.monotonic()))
+            if self._closed:
+                connection.terminate()
+            else:
+                self._idle.append((connection, time.monotonic()))
             return done
 
     async def _taken(self) -> Any:
@@ -91,7 +95,8 @@ class Direct:
         return connection
 
     async def close(self) -> None:
-        """Let the idle ones go."""
+        """Let the idle ones go; one that is in use goes when it is given back."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for connection, _ in idle:
             with suppress(Exception):  # it is being closed anyway

@@ -183,8 +183,10 @@ def _done(command: list[str], here: str, env: dict[str, str]) -> tuple[subproces
     It goes on where it was when it is started again.
     """
     again = 0
+    env = {**os.environ, "PYTHONPYCACHEPREFIX": str(Path(".cache/bytecode").resolve()), **env}
+    env.pop("PYTHONDONTWRITEBYTECODE", None)  # or a checkout would be compiled anew at each start
     while True:
-        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=here, env={**os.environ, **env})
+        done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=here, env=env)
         if done.returncode == 0 or "waiting child pid" not in done.stderr + done.stdout or again == 200:
             return done, again
         again += 1
@@ -200,6 +202,9 @@ def ingest(messages: int, rounds: int, only: str) -> None:
     """Fetched, parsed, threaded and stored, beside tools that write what they fetched to a Maildir."""
     runs: dict[str, list[tuple[float, float]]] = {}
     with _dovecot(messages) as (server, user):
+        with tempfile.TemporaryDirectory(dir=".cache") as directory:  # compiles
+            (program, *_), env = _ours(server.account(user, "plain"), str(Path(directory).resolve()))
+            _done([program, "sync", "--json"], directory, env)
         for turn in range(rounds):
             names = [n for n in ("agentmail", "mbsync", "offlineimap", "getmail", "floor") if n in only.split(",")]
             for name in names[:: -1 if turn % 2 else 1]:

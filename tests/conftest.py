@@ -28,6 +28,9 @@ settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None, max_examples=2_000)
 settings.load_profile(os.environ.get("AGENTMAIL_TEST_PROPERTIES", "steady"))
 
+# Where this is set, each command that a test starts would compile two hundred modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 S = TypeVar("S", Dovecot, Postfix, Postgres)
 
 

@@ -83,7 +83,7 @@ class Direct:
                 return connection
             try:
                 await connection.execute("SELECT 1", timeout=SILENCE)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except Exception:  # noqa: BLE001 - of a connection that is just ending asyncpg has errors of many kinds
                 connection.terminate()
             except BaseException:
                 connection.terminate()

@@ -636,6 +636,10 @@ async def test_a_connection_that_rested_is_asked_first(bench: Bench, monkeypatch
         await bench.store.db.shortly(lambda _: None, process)
     async with bench.store.db.write() as tx:
         await tx.execute(text(f"SELECT pg_terminate_backend({used[-1]})"))
+    there = text(f"SELECT 1 FROM pg_stat_activity WHERE pid = {used[-1]}")
+    async with asyncio.timeout(60), bench.store.reading() as tx:
+        while (await tx.execute(there)).first() is not None:  # it is told to end, and not waited for
+            pass
     await bench.store.db.shortly(lambda _: None, process)
     assert used[0] == used[1] != used[2]
 

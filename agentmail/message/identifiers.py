@@ -230,12 +230,12 @@ def _tidy(inner: str) -> str | None:
         head = head.rstrip()
         if at and len(head) > 2 and head[-1] == '"':
             local = re.sub(r"\\(.)", r"\1", head[1:-1], flags=re.DOTALL)
+            local = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "", local)
             right = _UNSAFE.sub("", right)
             if _ATEXT.fullmatch(local):
                 inner = f"{local}@{right}"
             else:
                 # Unquoted it could not be written into a header again.
-                local = re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+", "", local)
                 local = local.replace("\\", "\\\\").replace('"', '\\"')
                 return f'"{local}"@{right}' if right else None
     if "(" in inner:

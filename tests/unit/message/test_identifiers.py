@@ -169,3 +169,9 @@ def test_short_secrets_and_tokens_are_refused_and_domains_become_punycode():
 
 def test_two_ids_are_never_the_same():
     assert 20_000 == len({make_message_id("example.com") for _ in range(20_000)})
+
+
+def test_an_id_reads_back_as_it_was_read():
+    """Quotes that only a control character needed go with it, or a reply would name another id than was read."""
+    (once,) = find_ids('<"01JC\0\x1fF8"@example.org>', "references").ids
+    assert find_ids(once, "references").ids == (once,) == ("<01JCF8@example.org>",)

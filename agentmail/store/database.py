@@ -52,6 +52,8 @@ PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_st
 
 _NO_TEXT = {"22021", "22P05"}
 _UNSTORABLE = "text with a NUL, or with half a character (a lone surrogate), which no database stores"
+_UNSENT = "invalid input for query argument"
+"""What asyncpg says of a value that it cannot send."""
 _RETRY_STATES = {"40001", "40P01", "55P03"}
 _OF_THE_FILE = ("readonly", "disk", "not a database")
 """What SQLite says when the file is to blame: it may not be written, it is full, damaged, or something else."""
@@ -124,7 +126,8 @@ class Database:
             async with self.engine.connect() as tx:
                 if not self.sqlite:
                     await tx.execution_options(isolation_level="REPEATABLE READ" if snapshot else "AUTOCOMMIT")
-                yield tx
+                async with _not_left_half_way(tx):
+                    yield tx
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Tx]:
@@ -148,7 +151,7 @@ class Database:
         async def once() -> T:
             async with self.engine.connect() as tx:
                 await tx.execution_options(**options)
-                async with tx.begin():
+                async with _not_left_half_way(tx), tx.begin():
                     return await work(tx)
 
         return await self._until_won(once)
@@ -306,7 +309,7 @@ class _Translated:
                 raise StoreUnreachable(
                     f"{where}: {reason}; check the URL, the server and your right to use it"
                 ) from exc
-            if state in _NO_TEXT or "invalid input for query argument" in reason:
+            if state in _NO_TEXT or _UNSENT in reason:
                 raise BadInput(_UNSTORABLE) from exc
             if state in {"42501", "53100", "53200", "53300"} or any(word in reason for word in _OF_THE_FILE):
                 raise StoreError(f"{where}: {reason}") from exc
@@ -320,6 +323,19 @@ class _Translated:
             raise StoreUnreachable(
                 f"{where}: cannot connect ({exc}); is the server running, are host and port right?"
             ) from exc
+
+
+@asynccontextmanager
+async def _not_left_half_way(tx: Tx) -> AsyncIterator[None]:
+    """Close the connection when a value could not be sent. By then asyncpg has told the server of the statement, and it
+    says nothing of an end, so that outside a transaction the server waits in the middle of one.
+    """
+    try:
+        yield
+    except DBAPIError as exc:
+        if _UNSENT in str(exc.orig):
+            await tx.invalidate()
+        raise
 
 
 def _write_out(path: str) -> None:
@@ -381,13 +397,14 @@ def _sqlite_engine(url: str) -> AsyncEngine:
     def _begin(connection: Any) -> None:
         write = connection.get_execution_options().get("agentmail_write")
         begin = "BEGIN IMMEDIATE" if write else "BEGIN"
-        if connection.connection.driver_connection.writing:
+        driver = connection.connection.dbapi_connection.driver_connection  # the pool's connection would not know it
+        if driver.writing:
             return  # `Writer` has begun
         if connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute:
             connection.exec_driver_sql(begin)
             return
         try:  # past SQLAlchemy, which takes ten times as long for it
-            await_(connection.connection.driver_connection.begin(begin))
+            await_(driver.begin(begin))
         except sqlite3.Error as exc:
             raise DBAPIError.instance(begin, (), exc, sqlite3.Error, dialect=engine.dialect) from exc
 

@@ -12,7 +12,7 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -30,6 +30,12 @@ class Kept(AsyncConnection):
 
     __slots__ = ("driver",)
     driver: Connection
+
+    async def run_sync(self, fn: Callable[..., T], *arg: Any, **kw: Any) -> T:
+        """As ever; but what runs there may look whether a transaction is open, and commit one of its own (Alembic)."""
+        if not self.in_transaction():
+            await self.begin()
+        return await super().run_sync(fn, *arg, **kw)
 
 
 class Writer:
@@ -94,6 +100,7 @@ class Writer:
             driver = tx.sync_connection.connection.driver_connection
             assert isinstance(driver, Connection)
             tx.driver = driver
+            tx.sync_connection.detach()  # it never goes back to the pool, also when nobody closes the store
             await driver.in_thread(lambda raw: [raw.execute(pragma).fetchall() for pragma in SHORT])
         except BaseException:
             await _discard(tx)
@@ -119,7 +126,9 @@ class Writer:
 
 
 async def _discard(tx: Kept) -> None:
-    """It is not set up as the others of the pool are, so it does not go back there."""
     with suppress(DBAPIError, sqlite3.Error):
-        await tx.invalidate()
-    await tx.close()
+        await tx.close()
+    # SQLAlchemy forgets a connection that it holds for broken, and closes only those that belong to a pool.
+    if (driver := getattr(tx, "driver", None)) is not None:
+        with suppress(ValueError, sqlite3.Error):
+            await driver.close()

@@ -20,7 +20,10 @@ EVE = "eve@evil.example"
 OF_PEOPLE = {"person": "atom", "apart": "atom", "message": "sender", "granted": "address"}
 
 
-SCHEMA_BEFORE = text("UPDATE alembic_version SET version_num = '0012_return_path'")
+async def as_of_schema_before(tx: Tx) -> None:
+    await tx.execute(text("UPDATE alembic_version SET version_num = '0012_return_path'"))
+    if tx.dialect.name == "postgresql":
+        await tx.execute(text("DROP TABLE uncrashed"))
 
 
 def row(table: str, **values: Any) -> Insert:
@@ -52,7 +55,7 @@ async def written_before(url: str, *rows: Insert) -> None:
                     await tx.execute(text(f"UPDATE {table} SET {where} = replace({where}, :today, :then)"), names)
                 names["then"] = names["then"].replace("ü", "\\u00fc")
                 await tx.execute(text("UPDATE ident SET holders = replace(holders, :today, :then)"), names)
-            await tx.execute(SCHEMA_BEFORE)
+            await as_of_schema_before(tx)
 
         await store.db.run(as_it_was)
 
@@ -107,7 +110,7 @@ async def test_mail_under_both_names_stays_and_a_pause_counts_for_both(store_url
             await store.db.run(lambda tx, a=account, m=arrivals: store.file_batch(tx, m, account=a))
         async with store.transaction() as tx:
             await tx.execute(row("pause", account=OLD))
-            await tx.execute(SCHEMA_BEFORE)
+            await as_of_schema_before(tx)
     async with ThreadStore(store_url) as store:
         assert sorted(await column(store, "SELECT account FROM thread")) == [OLD, NEW]
         assert await column(store, "SELECT account FROM pause") == [NEW]
@@ -119,9 +122,7 @@ async def test_names_that_stay_are_left_alone(store_url: str, account: str) -> N
     async with ThreadStore(store_url) as store:
         await store.register(account)
         await store.db.run(lambda tx: store.file_batch(tx, [Arrival(message("a"))], account=account))
-        await store.db.run(
-            lambda tx: tx.execute(text("UPDATE alembic_version SET version_num = '0012_return_path'"))
-        )
+        await store.db.run(as_of_schema_before)
     async with ThreadStore(store_url) as store:
         assert await column(store, "SELECT account FROM thread") == [account]
         assert address_key(account) == account

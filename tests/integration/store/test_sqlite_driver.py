@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import sys
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -278,3 +279,23 @@ async def test_a_connection_that_is_cancelled_while_it_opens_is_closed(tmp_path:
     connection._thread.join()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         opened[0].execute("SELECT 1")
+
+
+async def test_a_store_that_nobody_closes_is_no_warning(tmp_path: Path) -> None:
+    """`await ThreadStore(url).file(message)`, as one line of a script; the file is as any other afterwards."""
+    program = (
+        "import asyncio, gc, sys\n"
+        "from agentmail import ThreadStore, parse\n"
+        "asyncio.run(ThreadStore(sys.argv[1]).file(parse(b'Message-ID: <a@b>\\n\\nhi'), account='me@x.example'))\n"
+        "gc.collect()\n"
+    )
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    done = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", program, url, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await done.communicate()
+    assert (done.returncode, said) == (0, b"")
+    db = Database(url)
+    async with db.read() as tx:
+        assert (await tx.execute(text("SELECT id FROM message"))).scalars().all() == [1]
+    await db.close()

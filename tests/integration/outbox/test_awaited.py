@@ -52,8 +52,9 @@ async def test_a_bounce_ends_the_wait_wherever_it_lies(store_url: str, verp: boo
             await inbox._outbox.deliver_due()
         waiting = asyncio.create_task(mail.wait_for_reply(timeout=60))
         if not early:
-            while not inbox._waits:
-                await asyncio.sleep(0.005)
+            async with asyncio.timeout(60):
+                while not inbox._waits:
+                    await asyncio.sleep(0)
             await arrives(inbox, report)
         with pytest.raises(errors.Bounced, match="ana@test"):
             await waiting

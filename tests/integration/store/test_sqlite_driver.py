@@ -209,14 +209,20 @@ async def test_what_was_cancelled_past_sqlalchemy_is_undone(db: Database) -> Non
 
 
 async def test_closing_waits_for_what_is_under_way(db: Database) -> None:
+    begun, closing = asyncio.Event(), asyncio.Event()
+
     async def work(tx: Any) -> None:
         await tx.execute(text("INSERT INTO n VALUES (1)"))
-        await asyncio.sleep(0.01)
+        begun.set()
+        await closing.wait()
         await tx.execute(text("INSERT INTO n VALUES (2)"))
 
     task = asyncio.create_task(db.run(work))
+    await begun.wait()
+    end = asyncio.create_task(db.close())
     await asyncio.sleep(0)
-    await db.close()
+    closing.set()
+    await end
     await task
     assert await numbers(db) == [1, 2]
 

@@ -1,6 +1,6 @@
 """Write a store with something of everything, by the public names of whatever version of agentmail runs this.
 
-    git worktree add /tmp/then COMMIT && cd /tmp/then && PYTHONPATH=. python …/written.py sqlite:////tmp/then.db
+    git worktree add ../then COMMIT && cd ../then && PYTHONPATH=. python …/written.py sqlite:///then.db
 
 The compressed files beside this one were made so, by the last version of each of their schemas: the SQLite file itself,
 and for PostgreSQL what `pg_dump --no-owner --no-privileges --inserts` says. They are never made anew.

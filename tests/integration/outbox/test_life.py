@@ -27,7 +27,8 @@ from agentmail.errors import (
 from agentmail.outbox import Sent
 from agentmail.policy import Policy
 from agentmail.smtp import Outcome, Submitter
-from agentmail.store import postgres_driver
+from agentmail.store import Tx, attempts, postgres_driver, submissions
+from agentmail.store.database import database_now
 from agentmail.store.events import EVENT
 from agentmail.store.tables.outbox import SUBMISSION
 from agentmail.store.unsent import unsent
@@ -396,6 +397,49 @@ async def test_a_250_outlives_its_lease(bench: Bench) -> None:
     await other.deliver_due()
     assert 1 == len(bench.server.taken)
     assert "sent" == (await other.list())[0].state
+
+
+async def test_a_250_that_comes_late_stops_who_is_about_to_send_again(bench: Bench) -> None:
+    """Looked for, not found, and taken once more; then the first worker goes on, with the 250 in its hand."""
+    await bench.box.queue(bench.mail())
+    account = bench.box.account.key
+
+    async def again(tx: Tx) -> int:
+        now = await database_now(tx)
+        [row] = await attempts.claim(tx, account, now=now, lease=180.0, limit=1)
+        return row.epoch
+
+    run = bench.store.db.run
+    first = await run(again)
+    assert {1} == await run(lambda tx: _marked(tx, first))
+    await run(lambda tx: submissions.change(tx, 1, states=["sending"], state="queued", marker_at=None, next_at=0))
+    second = await run(again)
+    sent = attempts.Result(1, first, "sent", 250, "", "250 ok", whole=True)
+    assert {1} == await run(lambda tx: attempts.settle(tx, [sent], now=bench.clock().timestamp()))
+    assert set() == await run(lambda tx: _marked(tx, second)), "the body would have gone again"
+    assert "sent" == (await bench.box.list())[0].state
+
+
+async def test_a_250_that_comes_too_late_leaves_the_row_to_who_sends_again(bench: Bench) -> None:
+    """Its body is on its way: how that ends is for it to say."""
+    await bench.box.queue(bench.mail())
+    run, account = bench.store.db.run, bench.box.account.key
+
+    async def again(tx: Tx) -> int:
+        [row] = await attempts.claim(tx, account, now=await database_now(tx), lease=180.0, limit=1)
+        await _marked(tx, row.epoch)
+        return row.epoch
+
+    first = await run(again)
+    await run(lambda tx: submissions.change(tx, 1, states=["sending"], state="queued", marker_at=None, next_at=0))
+    second = await run(again)
+    for epoch, written in ((first, set()), (second, {1})):
+        sent = attempts.Result(1, epoch, "sent", 250, "", "250 ok", whole=True)
+        assert written == await run(lambda tx, r=sent: attempts.settle(tx, [r], now=0.0))  # type: ignore[misc]
+
+
+async def _marked(tx: Tx, epoch: int) -> set[int]:
+    return await attempts.mark(tx, [(1, epoch)], now=await database_now(tx))
 
 
 # -- keys, answers, times ---------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from .errors import ServerError
 from .store import submissions, tallies
@@ -130,5 +130,6 @@ class Recovery(Supervision):
                 looks=0, error=again,
             )  # fmt: skip
         else:
-            await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, looks=looks, next_at=None)
-            await note(tx, row, "unknown", now, needs="a person")
+            over: dict[str, Any] = {"looks": looks, "next_at": None}
+            if await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **over):
+                await note(tx, row, "unknown", now, needs="a person")

@@ -174,12 +174,11 @@ class Supervision:
 
         async def more(tx: Tx, row: Submission, now: float) -> None:
             if sent:
-                await submissions.set_recipients(tx, row.id, "sent")
+                await submissions.set_taken(tx, row.id)
 
-        values: dict[str, Any] = {"state": "sent", "next_at": None, "sent_at": None, "error": ""} if sent else {}
         return await self._change(
             id, ["unknown"], "submission.resolved", by, more=more, decision="resolved", decided_by=by,
-            **({"state": "queued", "marker_at": None} | values),
+            by_row=lambda row, now: _went(row, now) if sent else _again(now) | {"marker_at": None},
         )  # fmt: skip
 
     async def pause(self, *, by: str, reason: str, until: datetime | None = None, every: bool = False) -> None:
@@ -249,7 +248,7 @@ class Supervision:
             failed = [(others[0], "", message.subject)]
         marked = [who for who, code, text in failed if await submissions.bounce(tx, row.id, who, code=code, text=text)]
         if marked:
-            lost = {address_key(a) for a in row.pending}
+            lost = {address_key(a) for a in row.in_doubt}
             if row.state == "unknown" and not lost.isdisjoint(map(address_key, marked)):
                 await self._was_sent(tx, row, now, evidence="it bounced")
             bounce = int(message.id[1:]) if message.id else None
@@ -268,10 +267,12 @@ class Supervision:
 
     async def _was_sent(self, tx: Tx, row: Submission, now: float, *, evidence: str) -> None:
         """There is proof that an unknown one did go."""
-        values = {"state": "sent", "sent_at": row.marker_at, "error": "", "next_at": None}
+        values = _went(row, now)
         if await submissions.change(tx, row.id, states=["unknown"], epoch=row.epoch, **values):
-            await submissions.set_recipients(tx, row.id, "sent")
-            await note(tx, row, "sent", now, evidence=evidence)
+            await submissions.set_taken(tx, row.id)
+            if values["state"] == "sent":
+                failed = [r.address for r in row.recipients if r.state == "failed"]
+                await note(tx, row, "sent", now, evidence=evidence, failed=failed)
 
     async def _run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
         await self.store.open()
@@ -303,7 +304,7 @@ class Supervision:
             now = await database_now(tx)
             extra: dict[str, Any] = by_row(row, now) if by_row is not None else {}
             if values.get("state") == "queued":
-                extra |= {"next_at": now, "expires_at": now + 172_800.0}
+                extra |= _again(now)
             if not await submissions.change(tx, row.id, states=states, epoch=row.epoch, **(extra | values)):
                 raise Conflict(f"{id} is {row.state}: that is possible only while it is {' or '.join(states)}")
             if more is not None:
@@ -313,6 +314,20 @@ class Supervision:
             return shown(await self._one(tx, id))
 
         return await self._run(work)
+
+
+def _again(now: float) -> dict[str, Any]:
+    """Queued, with two days from now on."""
+    return {"state": "queued", "next_at": now, "expires_at": now + 172_800.0}
+
+
+def _went(row: Submission, now: float) -> dict[str, Any]:
+    """An unknown one did go to those in doubt: `sent`, unless the lost attempt was refused for others, who wait."""
+    waiting = [r for r in row.recipients if r.state == "pending" and r.code is not None]
+    if not waiting:
+        return {"state": "sent", "sent_at": row.marker_at, "error": "", "next_at": None}
+    refused = "; ".join(f"{r.address}: {r.code} {r.text}" for r in waiting)
+    return _again(now) | {"marker_at": None, "error": f"sent to the others; waiting: {refused}"[:1000]}
 
 
 def digest(raw: bytes, mail_from: str, recipients: Sequence[str]) -> str:

@@ -84,13 +84,15 @@ def no_server(row: Submission, error: str) -> Result:
 def judge(row: Submission, out: Outcome) -> tuple[Result, Stop | None]:
     """The row's next state, and whether the account must stop."""
     said = f"{out.code} {out.text}".strip() if out.code is not None else out.text
-    if out.state == "unknown":
-        error = f"it may have been sent: {said}"[:1000]
-        return Result(row.id, row.epoch, "unknown", out.code, error, delay=0.0), None
     people = {
         a: RecipientState(a, "pending" if c < 500 or limit_of(c, t) else "failed", c, t[:500])
         for a, (c, t) in out.refused.items()
     }
+    if out.state == "unknown":
+        error = f"it may have been sent: {said}"[:1000]
+        if people or any(r.code is not None for r in row.recipients if r.state == "pending"):
+            people |= {a: RecipientState(a) for a in row.pending if a not in people}  # see `Submission.in_doubt`
+        return Result(row.id, row.epoch, "unknown", out.code, error, delay=0.0, recipients=people), None
     failed = {a: p for a, p in people.items() if p.state == "failed"}
     limit = _limit(out)
     if out.state == "sent":
@@ -105,7 +107,8 @@ def judge(row: Submission, out: Outcome) -> tuple[Result, Stop | None]:
         return later(row, said, delay, code=out.code, recipients=failed), limit
     if out.state == "permanent" or (out.code == 503 and row.attempts > 1):
         for a in row.pending:
-            people.setdefault(a, RecipientState(a, "failed", out.code, out.text[:500]))
+            if a not in failed:  # also who was deferred before: what is refused as a whole is for nobody
+                people[a] = RecipientState(a, "failed", out.code, out.text[:500])
         # Some were taken by an earlier attempt: then the message did leave.
         state = "sent" if any(r.state == "sent" for r in row.recipients) else "failed"
         return Result(row.id, row.epoch, state, out.code, said[:1000], recipients=people), None

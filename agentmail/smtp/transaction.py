@@ -41,6 +41,7 @@ async def transact(
     if isinstance(commands, Outcome):
         return commands
     step: Step = "mail"
+    refused: dict[str, tuple[int, str]] = {}
     try:
         times = session.timeouts
         if session.dirty:
@@ -71,7 +72,7 @@ async def transact(
         session.dirty = False
         return Outcome(_verdict(code), "dot", code, text, refused)
     except Lost as exc:
-        return Outcome("unknown" if step == "dot" else "temporary", step, None, str(exc))
+        return Outcome("unknown" if step == "dot" else "temporary", step, None, str(exc), refused)
 
 
 def check_envelope(envelope: Envelope) -> None:

@@ -80,6 +80,11 @@ class Submission:
         """Whom the server has not taken yet, and may."""
         return tuple(r.address for r in self.recipients if r.state == "pending")
 
+    @property
+    def in_doubt(self) -> tuple[str, ...]:
+        """Of one that is `unknown`: who may have got it. Whom the lost attempt was refused has the code of that."""
+        return tuple(r.address for r in self.recipients if r.state == "pending" and r.code is None)
+
 
 async def hold(tx: Tx, *names: str) -> None:
     """Until the commit, nobody else holds one of these names: what is looked up under it stays true.
@@ -219,6 +224,12 @@ async def set_recipients(tx: Tx, id_: int, state: str, *, of: str = "pending", *
     await tx.execute(update(RECIPIENT).where(R.submission == id_, R.state == of).values(state=state, **more))
 
 
+async def set_taken(tx: Tx, id_: int) -> None:
+    """An unknown one did go, to those who were in doubt."""
+    in_doubt = (R.submission == id_, R.state == "pending", R.code.is_(None))
+    await tx.execute(update(RECIPIENT).where(*in_doubt).values(state="sent"))
+
+
 # -- after a crash ----------------------------------------------------------------------------------------------------
 
 
@@ -239,7 +250,11 @@ async def take_abandoned(tx: Tx, account: str, *, now: float) -> tuple[list[int]
                 error="its worker vanished while the body went: it may have been sent")
         .returning(S.id)
     )  # fmt: skip
-    return queued, [int(i) for i in lost.scalars()]
+    unknown = [int(i) for i in lost.scalars()]
+    if unknown:  # what the server said in an earlier attempt says nothing about this one
+        waiting = update(RECIPIENT).where(R.submission.in_(unknown), R.state == "pending", R.code.is_not(None))
+        await tx.execute(waiting.values(code=None))
+    return queued, unknown
 
 
 async def distrust(tx: Tx, boot: str) -> None:

@@ -11,16 +11,26 @@ import base64
 import hashlib
 import inspect
 import ipaddress
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from .errors import AgentMailError, AuthenticationFailed, ConfigurationError, Unreachable
 from .message.domains import address_key
+from .urls import without_password
 
 Security = Literal["tls", "starttls", "plain"]
 Token = Callable[[], str | Awaitable[str]]
@@ -263,6 +273,9 @@ class Webhook(BaseModel):
         digest = hashlib.sha256(self.url.encode()).hexdigest()[:8]
         return self.name or f"{urlsplit(self.url).hostname} {digest}"
 
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ((name, self.label if name == "url" else value) for name, value in super().__repr_args__())
+
 
 def secret_key(secret: str) -> bytes:
     """The bytes that a `whsec_…` means. Raises ValueError."""
@@ -331,19 +344,78 @@ class Settings(BaseSettings):
 
     @classmethod
     def load(cls, **given: Any) -> Self:
-        """Read the environment, `.env` and `agentmail.toml`; what is given as an argument wins."""
+        """Read the environment, `.env` and `agentmail.toml`; what is given as an argument wins.
+
+        Raises:
+            ConfigurationError: a value is wrong, or an argument or a key of `agentmail.toml` is no setting.
+        """
+        _refuse_unknown(given, "settings")
+        file = str(cls.model_config["toml_file"])
+        try:
+            _refuse_unknown(TomlConfigSettingsSource(cls)(), file)
+        except (ValueError, OSError) as exc:
+            raise ConfigurationError(f"{file}: {exc}") from exc
         try:
             return cls(**{k: v for k, v in given.items() if v is not None})
         except (ValidationError, ValueError, OSError) as exc:
             raise ConfigurationError(f"settings: {plain_reason(exc)}") from exc
 
+    @classmethod
+    def sources(cls, **given: Any) -> dict[str, str]:
+        """Where each setting that has no default value comes from: `argument`, `environment`, `.env`, or the file."""
+        of_file = str(cls.model_config["toml_file"])
+        found = dict.fromkeys(TomlConfigSettingsSource(cls)(), of_file)
+        found |= dict.fromkeys(DotEnvSettingsSource(cls)(), ".env")
+        found |= dict.fromkeys(EnvSettingsSource(cls)(), "environment")
+        found |= {name: "argument" for name, value in given.items() if value is not None}
+        return {name: source for name, source in found.items() if name in cls.model_fields}
+
+    @classmethod
+    def misspelt(cls) -> dict[str, str]:
+        """Variables of the environment and of `.env` that look like a setting and are none, and what may be meant.
+
+        They are no error: the environment belongs to other programs too.
+        """
+        meant: dict[str, str] = {}
+        for variable in {*os.environ, *(name.upper() for name in DotEnvSettingsSource(cls).env_vars)}:
+            prefix, mark, name = variable.upper().partition("_")
+            if prefix == "AGENTMAIL" and mark and name.lower() not in cls.model_fields:
+                near = get_close_matches(name.lower(), cls.model_fields, n=1, cutoff=0.75)
+                meant |= {variable: f"AGENTMAIL_{near[0].upper()}"} if near else {}
+        return meant
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        return ((name, self.printable(name) if name == "store" else value) for name, value in super().__repr_args__())
+
+    def printable(self, name: str) -> Any:
+        """The value of a setting without the secrets in it, as JSON has it; None for what is not set."""
+        value = getattr(self, name)
+        if isinstance(value, SecretStr):
+            return "(set, not shown)"
+        if name == "store":
+            return without_password(value)
+        if name == "webhooks":
+            return [hook.label for hook in value]
+        return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+
     def account(self) -> Account:
         if not self.address:
+            near = "".join(f"; {given} is no setting, {meant} is" for given, meant in self.misspelt().items())
             raise ConfigurationError(
                 "no account: set AGENTMAIL_ADDRESS and AGENTMAIL_PASSWORD; `agentmail config` prints what is in force"
+                + near
             )
         names = set(Account.model_fields) & set(type(self).model_fields)
         return make_account(**{n: v for n in names if (v := getattr(self, n)) is not None})
+
+
+def _refuse_unknown(names: Iterable[str], where: str) -> None:
+    for name in names:
+        if name not in Settings.model_fields:
+            near = get_close_matches(name, Settings.model_fields, n=1)
+            raise ConfigurationError(
+                f"{where}: {name!r} is no setting" + (f"; do you mean {near[0]!r}?" if near else "")
+            )
 
 
 def make_account(**fields: Any) -> Account:

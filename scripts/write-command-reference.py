@@ -28,7 +28,9 @@ def page() -> str:
 
 
 def sections(command: click.Command, name: str) -> list[str]:
-    context = click.Context(command, info_name=name, terminal_width=80, max_content_width=80)
+    context = click.Context(
+        command, info_name=name, terminal_width=80, max_content_width=80, help_option_names=["-h", "--help"]
+    )
     out = [f"## {name}\n\n```text\n{command.get_help(context).rstrip()}\n```\n"]
     for child, sub in sorted(getattr(command, "commands", {}).items()):
         out += sections(sub, f"{name} {child}")

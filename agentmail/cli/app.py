@@ -56,9 +56,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, fo
 Agent = Annotated[str | None, typer.Option("--agent", help="The name to act under.")]
 
 
-def headline(subject: str) -> str:
-    """A subject on one line, without what reorders a line or is not seen: to answer it keeps what it was sent with."""
-    return on_one_line(subject) or "(no subject)"
+def headline(subject: str, limit: int = 200) -> str:
+    """A subject on one line, without what reorders a line or is not seen: to answer it keeps what it was sent with.
+
+    A subject may have 50,000 characters, and a list of threads is not the place for them; `--json` has them all.
+    """
+    line = on_one_line(subject, limit + 1)
+    return (line if len(line) <= limit else line[:limit] + "…") or "(no subject)"
 
 
 def plain(text: str) -> str:

@@ -97,7 +97,10 @@ def search(
     after: Annotated[str | None, typer.Option("--after", help="Go on after this message (m45).")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find messages by their words: from: to: subject: label: has:attachment before: after: "a phrase" -word."""
+    """Find messages by their words.
+
+    And by from: to: subject: label: has:attachment before: after: "a phrase" -word.
+    """
 
     async def work() -> int:
         async with _store(store) as thread_store:
@@ -124,7 +127,10 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete everything of a person, or a thread, for good, with attachments. On the mail server it stays."""
+    """Delete everything of a person, or a thread, for good.
+
+    Attachments too. On the mail server it stays.
+    """
     if not yes and not (sys.stdin.isatty() and typer.confirm(f"Delete {what} from the store for good?")):
         raise BadInput("nothing was deleted: confirm, or give --yes")
 

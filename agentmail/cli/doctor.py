@@ -27,7 +27,10 @@ def doctor(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Say why mail clients will or will not group these messages. Exit code 1 when there are errors."""
+    """Say whether mail clients will group these messages.
+
+    And why, or why not, with the fix. Exit code 1 when there are errors.
+    """
     messages: list[Message] = []
     files: list[str] = []
     raws: list[bytes] = []

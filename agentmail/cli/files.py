@@ -30,7 +30,10 @@ def parse(
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Messages (.eml); - reads standard input.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what agentmail sees in a message: ids, people, text, attachments, defects."""
+    """Show what agentmail sees in a message.
+
+    Ids, people, text, attachments, and what was wrong with it.
+    """
     failed = False
     for path in files:
         try:

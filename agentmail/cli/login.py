@@ -20,13 +20,17 @@ from .app import app, out, run, settings
 @app.command()
 def login(
     provider: Annotated[
-        Literal["gmail", "outlook"], typer.Argument(help="gmail opens a browser; outlook shows a code.")
+        Literal["gmail", "outlook"],
+        typer.Argument(metavar="PROVIDER", help="gmail opens a browser; outlook shows a code."),
     ],
     address: Annotated[
         str | None, typer.Option("--address", help="The account; AGENTMAIL_ADDRESS when left out.")
     ] = None,
 ) -> None:
-    """Log in with OAuth2 and keep the refresh token for this account. Asks your provider, sends no mail."""
+    """Log in with OAuth2, and keep the refresh token.
+
+    Asks your provider, sends no mail.
+    """
     found = settings(address=address)
     if not found.address:
         raise ConfigurationError("which account? set AGENTMAIL_ADDRESS, or give --address")

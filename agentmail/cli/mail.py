@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import SecretStr
 from rich.table import Table
 from rich.text import Text
 
@@ -17,13 +16,14 @@ from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
 from ..threads.models import Why, note_line
-from .app import Agent, AsJson, Store, app, err, headline, out, run, settings
+from .app import Agent, AsJson, Store, app, err, headline, out, plain, run, settings
 from .files import read, show_message
 
 if TYPE_CHECKING:
     from ..inbox import Inbox
 
-NO_THREADS = "no threads yet: run `agentmail sync` or `agentmail import`"
+NARROW = 72
+"""Columns below which a list of threads gives up what can be asked for: a subject of three letters helps nobody."""
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")]
 Body = Annotated[
     str | None, typer.Option("--text", "-t", help="What to write; read from standard input when left out.")
@@ -58,9 +58,7 @@ def threads(
         async with ThreadStore(settings(store=store).store) as thread_store:
             after: str | None = None
             left = sys.maxsize if everything else limit
-            table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
-            for column in ("id", "last", "people", "subject", "messages", "waits for"):
-                table.add_column(column, no_wrap=column not in {"people", "subject"})  # these two give way
+            rows: list[tuple[str, ...]] = []
             while left > 0:
                 page = await thread_store.threads(
                     status=status, limit=min(left, 100), after=after, assigned=assigned, stuck=stuck
@@ -70,17 +68,37 @@ def threads(
                         thread = await thread_store.thread(summary.id)
                         sys.stdout.write(json.dumps(thread_shape(thread), ensure_ascii=False) + "\n")
                     else:
-                        # One line a thread: what does not fit is cut, --json has it.
-                        table.add_row(*(Text(c, no_wrap=True, overflow="ellipsis") for c in thread_row(summary)))
+                        rows.append(thread_row(summary))
                 if not page:
                     break
                 left -= len(page)
                 after = page[-1].id
-            if not as_json:
-                nothing = "no such threads" if status or assigned or stuck else NO_THREADS
-                out.print(table if table.row_count else nothing)
+            if not as_json and rows:
+                out.print(thread_table(rows, narrow=out.width < NARROW))
+            elif not as_json and (status or assigned or stuck):
+                out.print("no such threads")
+            elif not as_json:
+                where = plain(settings(store=store).printable("store"))
+                advice = "run `agentmail sync` or `agentmail import`"
+                out.print(Text(f"no threads in {where} yet: {advice}"), soft_wrap=True)
 
     run(work)
+
+
+def thread_table(rows: list[tuple[str, ...]], *, narrow: bool) -> Table:
+    """One line a thread: what does not fit is cut, `--json` has it."""
+    columns = ["id", "last", "people", "subject", "messages", "waits for"]
+    if narrow:
+        columns = [c for c in columns if c != "messages" and (c != "waits for" or any(row[5] for row in rows))]
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, no_wrap=column not in {"people", "subject"})  # these two give way
+    for row in rows:
+        shown = {**dict(zip(("id", "last", "people", "subject", "messages", "waits for"), row, strict=True))}
+        if narrow:
+            shown["last"] = shown["last"][:10]
+        table.add_row(*(Text(shown[c], no_wrap=True, overflow="ellipsis") for c in columns))
+    return table
 
 
 def thread_shape(thread: Thread) -> dict[str, object]:
@@ -125,7 +143,7 @@ def show(
                 line = f"{found.id}  {headline(found.subject)}  [{found.status}]"
                 out.print(Text(line, style="bold"), soft_wrap=True)
                 for note in found.notes:
-                    out.print(Text(note_line(note)), soft_wrap=True)
+                    out.print(Text(plain(note_line(note))), soft_wrap=True)
                 for message in found.messages:
                     not_sent = found.unsent.get(str(message.id))
                     mark = f" → not sent, {not_sent}" if not_sent else " →" if message.outgoing else ""
@@ -147,7 +165,10 @@ def assign(
     note: Annotated[str, typer.Option("--note", help="What they should know. It is never mailed.")] = "",
     store: Store = None,
 ) -> None:
-    """Give a thread to an agent, or to a person. Whoever works on it at this moment can write nothing more."""
+    """Give a thread to an agent, or to a person.
+
+    Whoever works on it at this moment can write nothing more.
+    """
 
     async def work() -> None:
         async with ThreadStore(settings(store=store).store) as thread_store:
@@ -193,10 +214,10 @@ def reply(
 
 @app.command()
 def send(
-    to: Annotated[list[str], typer.Argument(metavar="ADDRESS…")],
-    subject: Annotated[str, typer.Option("--subject", "-s")],
+    to: Annotated[list[str], typer.Argument(metavar="ADDRESS…", help="Who gets it.")],
+    subject: Annotated[str, typer.Option("--subject", "-s", help="One line.")],
     text: Body = None,
-    cc: Annotated[list[str] | None, typer.Option("--cc")] = None,
+    cc: Annotated[list[str] | None, typer.Option("--cc", help="A further recipient; may be given again.")] = None,
     attach: Attach = None,
     key: Annotated[str | None, typer.Option("--key", help="The same key never sends twice.")] = None,
     store: Store = None,
@@ -221,7 +242,10 @@ def explain(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say why a message stands in its thread: the header or rule, what was matched, what was rejected."""
+    """Say why a message stands in its thread.
+
+    The header or rule that decided, what was matched, what was rejected.
+    """
 
     async def work() -> None:
         async with ThreadStore(settings(store=store).store) as thread_store:
@@ -249,27 +273,36 @@ def why_shown(message: str, why: Why) -> str:
 
 @app.command("config")
 def show_config(store: Store = None, agent: Agent = None, as_json: AsJson = False) -> None:
-    """Print the settings in force, without the secrets."""
+    """Print the settings in force, without the secrets.
+
+    And where each comes from: an argument, the environment, .env, agentmail.toml, or the default.
+    """
     found = settings(store=store, agent=agent)
+    values = {name: found.printable(name) for name in Settings.model_fields}
     if as_json:
-        print(found.model_dump_json())
+        sys.stdout.write(json.dumps(values, ensure_ascii=False) + "\n")
         return
+    sources = Settings.sources(store=store, agent=agent)
     table = Table(box=None, pad_edge=False, show_header=False)
-    for name in Settings.model_fields:
-        value = getattr(found, name)
-        given = name in found.model_fields_set
-        shown = "(set, not shown)" if isinstance(value, SecretStr) else str(value if value not in {None, ()} else "")
+    for name, value in values.items():
+        source = sources.get(name)
+        shown = plain(", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value))
         table.add_row(
-            Text(name, style="bold" if given else "dim"), Text(shown), Text("" if given else "default", style="dim")
+            Text(name, style="bold" if source else "dim"), Text(shown), Text(source or "default", style="dim")
         )
     out.print(table)
+    for variable, meant in Settings.misspelt().items():
+        err.print(Text(plain(f"{variable} is no setting; do you mean {meant}?")), soft_wrap=True)
 
 
 @app.command()
 def demo(
     store: Store = None,
 ) -> None:
-    """Play the main job on a mail server inside this process: people, two agents, one thread, and its proof."""
+    """Play the main job on a mail server of its own.
+
+    It runs inside this process: people, two agents, one thread, and its proof.
+    """
     from ..testing.demo import run as play  # needs the extra `testing`; nothing else in the command does
 
     raise typer.Exit(play(store))

@@ -14,11 +14,13 @@ from rich.text import Text
 from ..errors import BadInput
 from ..message.parse import parse
 from ..sent import Sent
-from .app import AsJson, Store, app, headline, out, run
+from .app import AsJson, Store, app, err, headline, out, run
 from .files import show_message
 from .mail import Body, body, inbox, report
 
-outbox = typer.Typer(help="Submissions: list, show, approve, deny, edit, cancel, retry, resolve, pause, resume.")
+outbox = typer.Typer(
+    help="What was sent, what waits, what is held: look, and decide.\n\nWithout a verb, the newest 50."
+)
 app.add_typer(outbox, name="outbox", invoke_without_command=True)
 
 Id = Annotated[str, typer.Argument(metavar="O", help="A submission, such as o3.")]
@@ -46,10 +48,12 @@ def me(by: str | None) -> str:
 
 
 @outbox.callback()
-def default(context: typer.Context) -> None:
-    """Submissions; without a verb, the newest 50."""
+def default(context: typer.Context, store: Store = None, as_json: AsJson = False) -> None:
+    """The newest 50 of them, as `list` has them."""
     if context.invoked_subcommand is None:
-        list_()
+        list_(store=store, as_json=as_json)
+    elif store is not None or as_json:
+        raise typer.BadParameter(f"options of `outbox {context.invoked_subcommand}` stand behind it")
 
 
 @outbox.command("list")
@@ -82,7 +86,10 @@ def list_(
 
 @outbox.command()
 def show(id: Id, store: Store = None, as_json: AsJson = False) -> None:  # noqa: A002
-    """Show one submission, with the exact content and the fingerprint that an approval can be bound to."""
+    """Show one submission, with the exact content.
+
+    And with the fingerprint that an approval can be bound to.
+    """
 
     async def work() -> None:
         async with inbox(store) as box:
@@ -150,7 +157,10 @@ def edit(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Replace what a held submission says, and let that go: same people, subject, thread, attachments and quote."""
+    """Replace what a held submission says, and let it go.
+
+    Same people, subject, thread, attachments and quote.
+    """
     written = body(text)
 
     async def work() -> Sent:
@@ -190,7 +200,10 @@ def resolve(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what became of an unknown submission. --not-sent sends it again, with the same Message-ID."""
+    """Say what became of an unknown submission.
+
+    --not-sent sends it again, with the same Message-ID.
+    """
 
     async def work() -> Sent:
         async with inbox(store) as box:
@@ -201,16 +214,18 @@ def resolve(
 
 @outbox.command()
 def pause(
-    reason: Annotated[str, typer.Argument(help="Why; everybody who asks is told.")],
+    reason: Annotated[str, typer.Argument(metavar="REASON", help="Why; everybody who asks is told.")],
     every: Annotated[bool, typer.Option("--every", help="Every account of this store.")] = False,
     by: By = None,
     store: Store = None,
 ) -> None:
-    """The kill switch: hold everything that is not on its way yet."""
+    """Hold everything that is not on its way yet."""
 
     async def work() -> None:
         async with inbox(store) as box:
             await box.pause(by=me(by), reason=reason, every=every)
+            whose, verb = ("any account", "resume --every") if every else (box.account.address, "resume")
+            out.print(Text(f"paused: nothing of {whose} leaves until `agentmail outbox {verb}`"), soft_wrap=True)
 
     run(work)
 
@@ -228,7 +243,9 @@ def resume(
             return await box.resume(by=me(by), every=every)
 
     if not run(work):
+        err.print("nothing was paused")
         raise typer.Exit(1)
+    out.print("resumed")
 
 
 def tell(row: Sent, as_json: bool) -> None:

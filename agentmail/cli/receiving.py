@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -15,9 +17,10 @@ from rich.text import Text
 
 from ..errors import AgentMailError
 from ..inbox import Inbox
-from ..mailsync import FirstRun, Look
+from ..mailsync import FirstRun, Look, preparing_ahead
+from ..mailsync.ahead import FEW
 from ..webhooks import Webhooks
-from .app import AsJson, Store, app, err, out, run, settings
+from .app import AsJson, Store, app, err, out, plain, run, settings
 
 CLOCK = 5.0
 """Seconds by which two clocks may differ before it is said: leases and times in threads go by them."""
@@ -62,9 +65,9 @@ class Checks:
             sys.stdout.flush()
             return
         colour = {"✓": "bold green", "✗": "bold red", "!": "bold yellow"}[sign]
-        out.print(Text.assemble((f"{sign} ", colour), f"{name:<8}", where), soft_wrap=True)
-        for line in lines:
-            out.print(Text(f"          {line}"), soft_wrap=True)
+        out.print(Text.assemble((f"{sign} ", colour), f"{name:<8}", plain(where)), soft_wrap=True)
+        for line in lines:  # a server chose the names of its mailboxes
+            out.print(Text(plain(f"          {line}")), soft_wrap=True)
 
 
 @app.command()
@@ -76,11 +79,13 @@ def check(
     wait: Annotated[float, typer.Option("--wait", min=1, help="Seconds to wait for that mail.")] = 60.0,
     as_json: AsJson = False,
 ) -> None:
-    """Log in on both servers and open the store; say what they can do, what is wrong, and how to mend it.
+    """Log in on both servers, and say what is wrong.
 
-    Nothing is read into the store, and nothing is sent unless you say `--send`.
+    It opens the store too, says what the servers can do, and how to mend what is wrong. Nothing is read into the store,
+    and nothing is sent unless you say `--send`.
     """
     checks = Checks(as_json=as_json)
+    where = settings(store=store).printable("store")
 
     async def work() -> None:
         async with Inbox.from_env(store=store) as box:
@@ -88,7 +93,7 @@ def check(
 
             async def opened() -> tuple[list[str], dict[str, Any]]:
                 await box.store.open()
-                return [], {"store": settings(store=store).store}
+                return [], {"store": where}
 
             async def looked() -> tuple[list[str], dict[str, Any]]:
                 return _seen(look := await box.look()), {
@@ -107,7 +112,7 @@ def check(
                 said = f"arrived after {trip.seconds:.1f} s"
                 return [said], {"message_id": trip.message_id, "seconds": trip.seconds, "skew": trip.skew}
 
-            await checks.step("store", settings(store=store).store, opened)
+            await checks.step("store", where, opened)
             imap = f"{account.imap_host}:{account.imap_port} ({account.imap_security})"
             found = await checks.step("IMAP", imap, _hiding(looked))
             smtp = f"{account.smtp_host}:{account.smtp_port} ({account.smtp_security})"
@@ -232,10 +237,10 @@ def sync(
     store: Store = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring new mail into the store, and send what is due. Nothing is marked as read.
+    """Bring new mail into the store, and send what is due.
 
-    Of the mail that was there before the first sync the newest 50 messages are filed, as history: no agent is asked to
-    answer them. `--history`, `--since` and `--all` file more, now or at any later time.
+    Nothing is marked as read. Of the mail that was there before the first sync the newest 50 messages are filed, as
+    history: no agent is asked to answer them. `--history`, `--since` and `--all` file more, now or at any later time.
 
     With `--watch` it also tells the webhooks of the settings what happens.
     """
@@ -250,8 +255,10 @@ def sync(
     async def work() -> None:
         async with Inbox.from_env(store=store, first_run=first) as box:
             begun = await box.last_event()
-            with _bar(as_json=as_json) as bar:
-                filed = await box.sync(progress=_shown(bar))
+            with _bar(as_json=as_json) as bar, _leaving_no_cycles():
+                filed = await box.sync(progress=_shown(bar), ahead=ahead)
+            if ahead is not None:
+                ahead.close()
             new = [f for f in filed if f.new]
             hooks = Webhooks(box.store, settings(store=store).webhooks, account=box.account.key)
             if watch:
@@ -270,7 +277,21 @@ def sync(
                     group.create_task(hooks.run())
                     group.create_task(follow(box, as_json=as_json))
 
-    run(work)
+    much = everything or since is not None or (history or 0) > FEW
+    with preparing_ahead(wanted=much) as ahead:
+        run(work)
+
+
+@contextmanager
+def _leaving_no_cycles() -> Iterator[None]:
+    """Bringing mail in leaves none behind, and looking for them was a thirtieth of it."""
+    usual = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(100_000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 def _bar(*, as_json: bool) -> Progress:
@@ -299,7 +320,7 @@ async def follow(box: Inbox, *, as_json: bool) -> None:
     if not as_json:
         read = ", ".join(m.name for m in health.mailboxes) or "nothing yet"
         state = "" if health.state == "ok" else f"; {health.state}: {health.error}"
-        out.print(Text(_plain(f"watching {health.account}: {read}{state}"), style="dim"), soft_wrap=True)
+        out.print(Text(plain(f"watching {health.account}: {read}{state}"), style="dim"), soft_wrap=True)
     async for event in box.watch(after=seen):
         if as_json:
             print(event.model_dump_json(), flush=True)
@@ -307,9 +328,4 @@ async def follow(box: Inbox, *, as_json: bool) -> None:
         about = event.data or {}
         words = (event.thread, event.message, *(about.get(name) for name in ("mailbox", "error", "reason")))
         where = " ".join(str(word) for word in words if word)
-        out.print(Text(_plain(f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}")), soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    """For a terminal: without what moves its cursor."""
-    return "".join(c if c.isprintable() else " " for c in text)
+        out.print(Text(plain(f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}")), soft_wrap=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import re
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -30,6 +29,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only as await_
 
 from ..errors import BadInput, ConfigurationError, StoreBusy, StoreError, StoreUnreachable
+from ..urls import without_password
 from .postgres_driver import FRESH, Direct, guards, keep_alive
 from .sqlite_driver import SHORT, Connection, connect
 from .together import Together
@@ -354,9 +354,9 @@ def shown(url: str) -> str:
     """The URL without its password, and without our driver in it."""
     try:
         parsed = make_url(url)
-        return parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True)
+        return without_password(parsed.set(drivername=parsed.get_backend_name()).render_as_string(hide_password=True))
     except (ArgumentError, NoSuchModuleError):
-        return re.sub(r"//[^@/]*@", "//***@", url)
+        return without_password(url)
 
 
 def _driver_url(url: str) -> tuple[str, str]:

@@ -6,14 +6,17 @@ import re
 import subprocess
 import sys
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from agentmail.cli.app import headline
 from agentmail.cli.commands import COMMANDS, load
-from agentmail.cli.mail import thread_row, why_shown
+from agentmail.cli.mail import NARROW, thread_row, thread_table, why_shown
 from agentmail.cli.receiving import server_clock
 from agentmail.message.models import Address
 from agentmail.store import Thread
@@ -111,3 +114,47 @@ def test_every_command_is_where_it_is_looked_for() -> None:
     for name, module in COMMANDS.items():
         source = (ROOT / "agentmail" / "cli" / f"{module}.py").read_text()
         assert re.search(rf'command\("{name}"\)|command\(\)\ndef {name}_?\(|add_typer\(outbox, name="{name}"', source)
+
+
+def test_the_list_of_commands_is_whole_sentences() -> None:
+    """The help cuts what does not fit into 80 columns, and a sentence cut in the middle says nothing."""
+    for words in ([], ["outbox"]):
+        listed = CliRunner().invoke(load(), [*words, "--help"], terminal_width=80).stdout.partition("Commands:\n")[2]
+        assert len(listed.splitlines()) >= 10
+        assert [line for line in listed.splitlines() if not line.endswith(".") or line.endswith("...")] == []
+
+
+def test_a_long_subject_does_not_flood_a_list() -> None:
+    assert headline("very long " * 5_000) == ("very long " * 20) + "…"
+    assert headline("x" * 200) == "x" * 200
+    assert headline("\u200b") == "(no subject)"
+
+
+@pytest.mark.parametrize("width", [50, 80])
+def test_a_list_of_threads_is_readable_on_a_narrow_terminal(width: int) -> None:
+    rows = [("t1", "2026-06-01 12:00", "Ana Ruiz", "Kick-off in Lisbon", "12", "")]
+    shown = StringIO()
+    Console(file=shown, width=width).print(thread_table(rows, narrow=width < NARROW))
+    [header, line] = shown.getvalue().splitlines()
+    assert "Ana Ruiz" in line
+    assert "Kick-off in Li" in line
+    assert ("messages" in header) == (width == 80)
+
+
+def test_what_waits_for_somebody_is_said_on_a_narrow_terminal_too() -> None:
+    shown = StringIO()
+    rows = [("t1", "2026-06-01 12:00", "Ana", "Hi", "1", "human"), ("t2", "", "Bo", "Ho", "1", "")]
+    Console(file=shown, width=50).print(thread_table(rows, narrow=True))
+    assert "human" in shown.getvalue()
+
+
+@pytest.mark.parametrize("words", [["config"], ["config", "--json"], ["check", "--json"], ["threads"]])
+def test_no_command_prints_the_password_of_the_store(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"ADDRESS": "us@gmail.com", "STORE": "postgresql://me:canary-7f3a@127.0.0.1:1/x?password=canary-7f3a"}
+    result = CliRunner().invoke(load(), words, env={f"AGENTMAIL_{name}": value for name, value in given.items()})
+    assert "canary" not in f"{result.output} {result.exception}"
+    if words[0] == "config":
+        assert "postgresql://me:***@127.0.0.1:1" in result.stdout

@@ -9,6 +9,7 @@ import pytest
 
 from agentmail import errors, settings
 from agentmail.settings import PRESETS, Account, Settings, make_account
+from agentmail.urls import without_password
 
 SECRET = "canary-7f3a"
 
@@ -198,3 +199,61 @@ def test_every_setting_is_documented() -> None:
     assert [n for n in Settings.model_fields if f"| `{n}` |" not in page] == []
     missing = set(Account.model_fields) - set(Settings.model_fields) - {"token"}
     assert missing == set()
+
+
+@pytest.mark.parametrize(
+    ("url", "printed"),
+    [
+        ("postgresql://me:canary-7f3a@db.example/x", "postgresql://me:***@db.example/x"),
+        ("postgresql://me:canary-7f3a@b/c?d@db.example/x", "postgresql://me:***@db.example/x"),
+        ("postgresql://db.example/x?user=me&sslpassword=canary-7f3a&a=b",
+         "postgresql://db.example/x?user=me&sslpassword=***&a=b"),
+        ("me:canary-7f3a@db.example/x", "me:***@db.example/x"),
+        ("postgresql://me@db.example/x", "postgresql://me@db.example/x"),
+        ("sqlite:////home/a:b@c/agentmail.db", "sqlite:////home/a:b@c/agentmail.db"),
+    ],
+)  # fmt: skip
+def test_a_database_url_is_printed_without_its_password(url: str, printed: str) -> None:
+    assert printed == without_password(url)
+    assert printed == Settings.load(store=url).printable("store")
+
+
+def test_settings_print_no_secret_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a password, in the URL of the store, in the path of a webhook."""
+    found = Settings.load(
+        password=SECRET, store=f"postgresql://me:{SECRET}@db.example/x",
+        webhooks=[{"url": f"https://h.example/{SECRET}", "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}],
+    )  # fmt: skip
+    shown = [repr(found), str(found), str([found.printable(name) for name in Settings.model_fields])]
+    assert [text for text in shown if SECRET in text or "whsec" in text] == []
+
+
+def test_a_setting_that_is_none_is_named_with_the_one_that_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(errors.ConfigurationError, match="settings: 'adress' is no setting; do you mean 'address'"):
+        Settings.load(adress="us@example.org")
+    (tmp_path / ".env").write_text("AGENTMAIL_PASWORD=x\n")
+    monkeypatch.setenv("AGENTMAIL_ADRESS", "us@example.org")
+    monkeypatch.setenv("AGENTMAIL_SOMETHING_OF_ANOTHER_PROGRAM", "x")
+    assert Settings.misspelt() == {"AGENTMAIL_ADRESS": "AGENTMAIL_ADDRESS", "AGENTMAIL_PASWORD": "AGENTMAIL_PASSWORD"}
+    with pytest.raises(errors.ConfigurationError, match="AGENTMAIL_ADRESS is no setting, AGENTMAIL_ADDRESS is"):
+        Settings.load().account()
+    for content, said in (("adress = 'x'", "do you mean 'address'"), ("address = ", "agentmail.toml: Invalid value")):
+        (tmp_path / "agentmail.toml").write_text(content)
+        with pytest.raises(errors.ConfigurationError, match=said):
+            Settings.load()
+
+
+def test_each_setting_says_where_it_comes_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "agentmail.toml").write_text("address = 'file@example.org'\nname = 'File'\nagent = 'file'\n")
+    (tmp_path / ".env").write_text("AGENTMAIL_ADDRESS=env@example.org\nAGENTMAIL_NAME=Env\n")
+    monkeypatch.setenv("AGENTMAIL_ADDRESS", "us@example.org")
+    monkeypatch.setenv("AGENTMAIL_STORE", "sqlite:///environment.db")
+    found = Settings.load(store="sqlite:///given.db", agent=None)
+    assert ("us@example.org", "Env", "file", "sqlite:///given.db") == (
+        found.address, found.name, found.agent, found.store,
+    )  # fmt: skip
+    assert {
+        "address": "environment", "name": ".env", "agent": "agentmail.toml", "store": "argument",
+    } == Settings.sources(store="sqlite:///given.db", agent=None)  # fmt: skip

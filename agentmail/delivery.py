@@ -328,16 +328,23 @@ class Delivery(Recovery):
 
     async def _attempt_once(self, hold: _Hold, raw: bytes, durable: Callable[[], Awaitable[None]]) -> None:
         row = hold.row
-        marked = False
+        begun = False
+        unwritten = ""
 
         async def before_body() -> Callable[[], bool] | None:
-            nonlocal marked
+            nonlocal begun, unwritten
             self._count_off(hold)
-            marked = bool(await self._writes(_Item(row)))
-            await durable()
+            try:
+                marked = bool(await self._writes(_Item(row)))
+                await durable()
+            except StoreError as exc:  # this mail does not go now; others, whose bodies are under way, do
+                heed_cancellation()
+                marked, unwritten = False, f"stopped before the body: {exc}"
             if not marked:
                 hold.until = float("-inf")
-            return (lambda: self._monotonic() < hold.until - self._margin) if marked else None
+                return None
+            begun = True
+            return lambda: self._monotonic() < hold.until - self._margin
 
         envelope = Envelope(mail_from=row.mail_from, rcpt_to=row.pending)
         try:
@@ -349,12 +356,14 @@ class Delivery(Recovery):
             stop = Stop("login", exc) if isinstance(exc, AuthenticationFailed) else None
             if stop is not None:
                 await self._look_at_token(refused=True)
-            await self._writes(_Item(row, no_server(row, str(exc)), stop))
+            await self._end(_Item(row, no_server(row, str(exc)), stop))
             return
         except (asyncio.CancelledError, Exception):
-            if not marked:  # certainly not sent: the next worker need not wait for the lease to end
+            if not begun:  # certainly not sent: the next worker need not wait for the lease to end
                 await asyncio.shield(self._writes(_Item(row, later(row, "interrupted", 0.0), None)))
             raise
+        if unwritten and outcome.step == "hook":
+            outcome = replace(outcome, text=unwritten)
         log.info(
             "submission o%d account=%s attempt=%d state=%s step=%s smtp_code=%s", row.id, row.account, row.attempts,
             outcome.state, outcome.step, outcome.code,
@@ -364,7 +373,23 @@ class Delivery(Recovery):
             if outcome.state != "sent":  # else somebody has it
                 hold.error = stop.error
             await self._look_at_token(refused=stop.cause == "login")
-        await self._writes(_Item(row, result, stop))
+        await self._end(_Item(row, result, stop))
+
+    async def _end(self, item: _Item) -> None:
+        """Write an end, again and again while the store is away, until others have looked for the mail and may send it
+        again: a 250 that nobody remembers is a second mail to a person.
+        """
+        give_up = self._monotonic() + self._lease + sum(self._looks)
+        while True:
+            try:
+                await self._writes(item)
+                return
+            except StoreError as exc:
+                heed_cancellation()
+                if self._monotonic() >= give_up:
+                    raise
+                log.warning("submission o%d: its end is not written yet: %s", item.row.id, exc)
+            await self._sleep(1.0)
 
     async def _write(self, items: Sequence[_Item]) -> list[bool]:
         """Markers and results that come at the same moment, in one transaction."""

@@ -118,6 +118,8 @@ def owned_ids(message: Message) -> tuple[str, ...]:
 
 def mentioned(message: Message) -> dict[str, Role]:
     """The ids in References and In-Reply-To, by key, without its own: `firm` or `weak`."""
+    if not message.references and not message.in_reply_to:
+        return {}  # most mail of an agent's own begins a thread
     own = {key_of(i) for i in owned_ids(message)}
     bare = _bare(message)
     addresses = {a.key for a in (*message.people(), *message.reply_to)}
@@ -294,6 +296,8 @@ def parent_choices(message: Message) -> list[str]:
     As notmuch chooses: In-Reply-To when it is exactly one clean id that References does not contradict by containing it
     earlier, else the last of References, and so on backwards. (RFC 5256 would take the last reference.)
     """
+    if not message.references and not message.in_reply_to:
+        return []
     own = set(message.known_ids)
     references = [i for i in dict.fromkeys(reversed(message.references)) if i not in own]
     replied = [i for i in message.in_reply_to if i not in own]

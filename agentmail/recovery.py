@@ -19,6 +19,7 @@ from .errors import ServerError
 from .store import submissions, tallies
 from .store.boot import boot
 from .store.database import Tx, database_now
+from .store.events import append_event
 from .store.submissions import Submission
 from .supervision import Supervision, note
 
@@ -74,6 +75,8 @@ class Recovery(Supervision):
         async def work(tx: Tx) -> None:
             await submissions.notice_crash(tx)
             now = await database_now(tx)
+            for whose, cause in await tallies.lift_ended(tx, self.account.key, now=now):
+                await append_event(tx, "account.resumed", account=whose, at=now, data={"cause": cause})
             _, lost = await submissions.take_abandoned(tx, self.account.key, now=now)
             expired = await submissions.take_expired(tx, self.account.key, now=now)
             for row in await submissions.read(tx, [*lost, *expired]):

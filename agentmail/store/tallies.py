@@ -239,10 +239,29 @@ async def resume(tx: Tx, account: str, *, now: float, causes: Collection[str] = 
         query = query.where(PAUSE.c.cause.in_(sorted(causes)))
     if (await tx.execute(query)).rowcount == 0:
         return False
-    until = now + 2 * _DAY
-    waited = [S.state == "queued", S.expires_at < until, *([S.account == account] if account != EVERY else [])]
-    await tx.execute(update(SUBMISSION).where(*waited).values(expires_at=until))
+    await _give_time(tx, account, now=now)
     return True
+
+
+async def lift_ended(tx: Tx, account: str, *, now: float) -> list[tuple[str, str]]:
+    """(account, cause) of the pauses that have ended by themselves; what waited for them has its two days too.
+
+    A limit gives them only to what was hardly tried: mail that meets one at each attempt may be at fault itself.
+    """
+    ended = (PAUSE.c.account.in_((account, EVERY)), PAUSE.c.until <= now)
+    if (await tx.execute(select(PAUSE.c.cause).where(*ended).limit(1))).first() is None:
+        return []
+    lifted = await tx.execute(delete(PAUSE).where(*ended).returning(PAUSE.c.account, PAUSE.c.cause))
+    done = sorted((str(whose), str(cause)) for whose, cause in lifted)
+    for whose, cause in done:
+        await _give_time(tx, whose, *([S.attempts <= 2] if cause == "limit" else []), now=now)
+    return done
+
+
+async def _give_time(tx: Tx, account: str, *which: ColumnElement[bool], now: float) -> None:
+    until = now + 2 * _DAY
+    waited = [S.state == "queued", S.expires_at < until, *([S.account == account] if account != EVERY else []), *which]
+    await tx.execute(update(SUBMISSION).where(*waited).values(expires_at=until))
 
 
 async def grant(tx: Tx, account: str, address: str, *, reason: str, now: float) -> None:

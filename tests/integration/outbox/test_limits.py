@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
 from agentmail.errors import AuthenticationFailed, Throttled
 from agentmail.smtp import Submitter
+from agentmail.store.events import EVENT
 
 from .conftest import Bench
 from .scripted import with_password
@@ -118,3 +120,83 @@ async def test_a_password_that_is_revoked_is_tried_by_no_more_than_are_at_it(ben
     await box.deliver_due()
     assert 1 <= sum(c.startswith("AUTH") for c in bench.server.commands[before:]) <= 4
     assert 20 == len(await box.list("queued"))
+
+
+# -- a pause that ends by itself --------------------------------------------------------------------------------------
+
+
+async def resumed(bench: Bench) -> list[tuple[str | None, str | None]]:
+    async with bench.store.reading() as tx:
+        rows = (await tx.execute(EVENT.select().where(EVENT.c.kind == "account.resumed"))).all()
+    return [(r.account, r.data.get("cause")) for r in rows]
+
+
+async def test_the_end_of_a_limit_is_told_once(bench: Bench) -> None:
+    """Who follows the log saw the account stop, and would wait for ever."""
+    bench.server.script["dot"] = "454 Throttling failure: Maximum sending rate exceeded."
+    with pytest.raises(Throttled):
+        await bench.box.submit(bench.mail())
+    bench.server.script.clear()
+    await bench.box.deliver_due()
+    assert [] == await resumed(bench)
+    await bench.clock.advance(61)
+    await asyncio.gather(*(bench.outbox().deliver_due() for _ in range(3)))
+    assert [("agent@test.local", "limit")] == await resumed(bench)
+
+
+@pytest.mark.parametrize("every", [False, True])
+async def test_after_a_pause_with_an_end_mail_is_tried_and_not_expired(bench: Bench, every: bool) -> None:
+    waiting = await bench.box.submit(bench.mail(), send_at=bench.clock() + timedelta(minutes=1))
+    account = bench.server.account()
+    end = bench.clock() + timedelta(days=4)
+    if every:
+        await bench.box.pause(by="Bo", reason="a holiday", until=end, every=True)
+    else:
+        await bench.box.pause(by="Bo", reason="a holiday", until=end)
+    bench.server.script["mail"] = "451 4.3.0 later"
+    await bench.clock.advance(4 * 86_400 + 1)
+    await bench.box.deliver_due()
+    assert ("queued", 451) == ((tried := await bench.box.get(waiting.id)).state, tried.code)
+    bench.server.script.clear()
+    await bench.clock.advance(301)
+    assert ["sent"] == [s.state for s in await bench.box.deliver_due()]
+    assert [("*" if every else account.key, "operator")] == await resumed(bench)
+
+
+async def test_a_token_may_take_three_days_to_renew(bench: Bench) -> None:
+    bench.server.extensions = ("AUTH XOAUTH2",)
+    bench.server.script["auth"] = "535 5.7.8 no"
+    token = "old"
+    box = bench.outbox(account=bench.server.account(token=lambda: token))
+    waiting = await box.queue(bench.mail())
+    for _ in range(3 * 24):
+        await box.deliver_due()
+        await bench.clock.advance(3601)
+    assert "queued" == (await box.get(waiting.id)).state
+    bench.server.script.clear()
+    token = "new"
+    await box.deliver_due()
+    await bench.clock.advance(61)
+    await box.deliver_due()
+    assert "sent" == (await box.get(waiting.id)).state
+
+
+async def test_mail_that_meets_a_limit_at_each_attempt_ends_all_the_same(bench: Bench) -> None:
+    """It may be at fault itself, and would stop the account for ever."""
+    bench.server.script["mail"] = "550 5.4.5 Daily user sending limit exceeded"
+    at_fault = await bench.box.queue(bench.mail())
+    for _ in range(3 * 6):
+        await bench.box.deliver_due()
+        await bench.clock.advance(4 * 3600 + 10)
+    assert "failed" == (await bench.box.get(at_fault.id)).state
+
+
+async def test_a_limit_that_outlasts_two_days_fails_nobody_who_had_no_attempt(bench: Bench) -> None:
+    bench.server.script["mail"] = "550 5.4.5 Daily user sending limit exceeded"
+    await bench.box.queue(bench.mail())
+    await bench.box.deliver_due()
+    behind = await bench.box.queue(bench.mail())
+    await bench.clock.advance(2 * 86_400 + 4 * 3600)  # nobody was there to try it
+    bench.server.script.clear()
+    await bench.box.deliver_due()
+    assert "sent" == (await bench.box.get(behind.id)).state

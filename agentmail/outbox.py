@@ -391,6 +391,8 @@ def _difference(before: Message, to_before: Sequence[str], now: Message, to_now:
         ),
     }
     different = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    if "text" in different:  # it is made of the text where nobody gave another
+        different.pop("html", None)
     return "; ".join(n if n in {"html", "attachments"} else f"{n}: {_shown(p[0], p[1])}" for n, p in different.items())
 
 

@@ -269,7 +269,7 @@ class Teamwork(Promises):
         try:
             return await self._waits.answer_to(message_id, automated=automated, seconds=seconds)
         except TimeoutError:
-            raise NoReply(f"nobody answered {message_id} within {seconds:.0f} s") from None
+            raise NoReply(f"nobody answered {message_id} within {seconds:g} s") from None
 
     # -- the log
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
+from agentmail import teamwork
 from agentmail.settings import Account
 from agentmail.store import schema
 from agentmail.store.database import Database
@@ -125,6 +127,16 @@ def new_postgresql(postgres: Postgres, migrated_postgresql: str) -> Iterator[str
 def store_url(request: pytest.FixtureRequest) -> str:
     """A fresh database of each kind, its schema made already: every test of the store runs on both."""
     return str(request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "new_postgresql"))
+
+
+@pytest.fixture
+def no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inbox that waits asks no server: what arrives, a test files itself."""
+
+    async def forever(*_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(teamwork, "watch", forever)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -42,6 +42,16 @@ from .savepoint import savepoint
 from .search import Hit
 from .tables.threads import ACCOUNT, ALIAS, MESSAGE, THREAD
 from .together import Together
+
+
+class Owner(Protocol):
+    """What filing needs to know of an `agentmail.Account`."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def own_addresses(self) -> frozenset[str]: ...
 
 
 class ThreadStore(OpenedStore):
@@ -83,18 +93,21 @@ class ThreadStore(OpenedStore):
         return self._own.get(account, frozenset({account} if account else ()))
 
     async def file(
-        self, message: Message, *, account: str | None = None, raw: bytes | None = None,
+        self, message: Message, *, account: str | Owner | None = None, raw: bytes | None = None,
         location: Location | None = None, fresh: bool = True, outgoing: bool = False, answers: str | None = None,
     ) -> Filed:  # fmt: skip
         """Put one message into its thread. Filing the same message again changes nothing.
 
         Args:
-            account: The account that received it (its address); None for an archive: then it joins by its
+            account: The account that received it, or its address; None for an archive: then it joins by its
                 ids alone, without the guard against strangers.
             raw: Its bytes; without them it has no attachments to open later.
             fresh: False for history: no agent will be asked to look at it.
         """
         await self.open()
+        if account is not None and not isinstance(account, str):
+            await self.register(account.key, account.own_addresses)
+            account = account.key
         account = address_key(account) if account else None
         arrival = Arrival(message, raw, location, fresh=fresh, outgoing=outgoing, answers=answers)
         prepared = self.prepare([arrival], account=account)

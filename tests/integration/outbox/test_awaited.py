@@ -8,19 +8,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from agentmail import Inbox, Sent, errors, parse, teamwork
+from agentmail import Inbox, Sent, errors, parse
 
 from .scripted import ScriptedSmtp
 from .test_bounces import SAYS_NOTHING
 from .test_life import DSN
 
-
-@pytest.fixture(autouse=True)
-def no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forever(*_: object, **__: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(teamwork, "watch", forever)
+pytestmark = pytest.mark.usefixtures("no_mail_server")
 
 
 @asynccontextmanager

@@ -505,6 +505,7 @@ async def test_the_same_key_is_the_same_submission(bench: Bench) -> None:
     with pytest.raises(KeyReused, match="text: was 'hello") as caught:
         await bench.box.submit(bench.mail(text="other"), key="invoice-7")
     assert "o1" in str(caught.value)
+    assert "html" not in str(caught.value)  # nobody gave one: it was made of the text
     with pytest.raises(KeyReused, match="recipients"):
         await bench.box.submit(bench.mail("bob@test.local"), key="invoice-7")
 

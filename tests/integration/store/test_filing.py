@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from agentmail import Account
 from agentmail.errors import BadInput, NotFound
 from agentmail.message.identifiers import make_message_id
 from agentmail.message.models import Message
@@ -66,6 +67,15 @@ async def test_the_same_mail_is_one_message_however_it_came(store: ThreadStore) 
     assert first.thread == second.thread == again.thread
     assert (await store.thread(first.thread)).count == 1
     assert await store.raw(first.id) == one
+
+
+async def test_an_account_may_be_given_as_itself(store: ThreadStore) -> None:
+    """With its aliases: what they write is ours."""
+    account = Account(address="US@gmail.com", aliases=("sales@our.example",))
+    named = await store.file(message("a", sender=ANA, to=("us@gmail.com",)), account="us@gmail.com")
+    given = await store.file(message("b", sender=ANA, to=("us@gmail.com",), answers=["a"]), account=account)
+    assert named.thread == given.thread
+    assert store.own_addresses("us@gmail.com") == {"us@gmail.com", "sales@our.example"}
 
 
 async def test_what_is_filed_says_by_which_header_it_joined(store: ThreadStore) -> None:

@@ -23,14 +23,7 @@ from .crew import ACCOUNT, OPEN
 from .test_crew import US, fill, letter
 
 PERSON = "person0@customer0.example"
-
-
-@pytest.fixture(autouse=True)
-def no_mail_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forever(*_: object, **__: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(teamwork, "watch", forever)
+pytestmark = pytest.mark.usefixtures("no_mail_server")
 
 
 @asynccontextmanager

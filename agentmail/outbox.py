@@ -366,10 +366,16 @@ class Outbox(Delivery):
         return f"t{found}"
 
     async def _same_content(self, tx: Tx, first: Submission, outgoing: Outgoing, message: Message) -> None:
-        before = parse((await submissions.bodies(tx, [first.id]))[first.id])
-        differs = _difference(
-            before, [r.address for r in first.recipients], message, outgoing.envelope.rcpt_to, self.account.key
-        )
+        # A person may have edited it: then what was asked under the key is another row.
+        edited = await submissions.with_key(tx, first.account, submissions.key_of_edited(str(first.key)))
+        differs = ""
+        for row in filter(None, (first, edited)):
+            before = parse((await submissions.bodies(tx, [row.id]))[row.id])
+            differs = _difference(
+                before, [r.address for r in row.recipients], message, outgoing.envelope.rcpt_to, self.account.key
+            )
+            if not differs:
+                break
         if differs:
             raise KeyReused(
                 f"key {first.key!r} was used for o{first.id}, with other content: {differs}; use another key"

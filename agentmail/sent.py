@@ -9,7 +9,7 @@ from pydantic import PrivateAttr
 
 from .message.models import Message, Value
 from .policy import Kind
-from .store.submissions import Submission
+from .store.submissions import Submission, is_of_edited
 
 State = Literal["held", "queued", "sending", "sent", "failed", "unknown", "canceled"]
 
@@ -90,7 +90,8 @@ def shown(row: Submission) -> Sent:
     return Sent(
         id=f"o{row.id}", message_id=row.message_id, message=f"m{row.message}" if row.message is not None else None,
         thread=f"t{row.thread}" if row.thread is not None else None, state=row.state, error=row.error, code=row.code,
-        kind=row.kind, key=row.key, subject=row.subject, reasons=tuple(r["text"] for r in row.reasons),
+        kind=row.kind, key=None if is_of_edited(row.key) else row.key, subject=row.subject,
+        reasons=tuple(r["text"] for r in row.reasons),
         recipients=tuple(Recipient(address=r.address, state=r.state, code=r.code, text=r.text) for r in row.recipients),
         attempts=row.attempts, created_at=_moment(row.created_at), decided_by=row.decided_by,
         next_attempt=_moment(row.next_at) if due and row.next_at is not None else None,

@@ -118,8 +118,11 @@ class Supervision:
         async def work(tx: Tx) -> Sent:
             row = await self._one(tx, id)
             now = await database_now(tx)
+            asked = submissions.key_of_edited(row.key) if row.key is not None else None
+            if asked is not None and await submissions.with_key(tx, row.account, asked) is not None:
+                asked = None  # what was asked was edited before
             await self._decided(
-                tx, row, "edited", by, now, state="canceled", next_at=None, generation=None, key=None,
+                tx, row, "edited", by, now, state="canceled", next_at=None, generation=None, key=asked,
                 error=f"replaced by {by}",
             )  # fmt: skip
             return await self._replace(tx, row, outgoing, by=by)

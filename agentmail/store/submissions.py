@@ -133,6 +133,18 @@ async def with_key(tx: Tx, account: str, key: str) -> Submission | None:
     return None if found is None else (await read(tx, [found]))[0]
 
 
+_EDITED = "\x1fedited"
+"""Ends the key of what a person replaced: its successor has the key now, and here is what was asked under it."""
+
+
+def key_of_edited(key: str) -> str:
+    return f"{key}{_EDITED}"
+
+
+def is_of_edited(key: str | None) -> bool:
+    return key is not None and key.endswith(_EDITED)
+
+
 async def spent(tx: Tx, account: str, key: str) -> bool:
     """Whether a key was used for mail that was deleted since."""
     return (await tx.execute(select(INFO.c.value).where(INFO.c.name == _spent(account, key)))).first() is not None

@@ -20,6 +20,7 @@ from .store import submissions, tallies
 from .store.boot import boot
 from .store.database import Tx, database_now
 from .store.events import append_event
+from .store.reading import number
 from .store.submissions import Submission
 from .supervision import Supervision, note
 
@@ -61,11 +62,19 @@ class Recovery(Supervision):
         self._noticed = True
 
     async def _take_bounces(self) -> None:
-        """Bounces that arrived since the last look."""
+        """Bounces that arrived since the last look. One about mail that is still being sent is looked at again: it was
+        faster than the end of the attempt, or proves what a worker sent that died.
+        """
 
         async def work(tx: Tx) -> None:
-            for message in await tallies.new_bounces(tx, self.account.key):
-                await self.take_bounce(tx, message)
+            found, newest = await tallies.new_bounces(tx, self.account.key)
+            taken = newest
+            for message in found:
+                sent = await self.take_bounce(tx, message)
+                if sent is not None and sent.state == "sending":
+                    taken = min(taken, number(str(message.id), "m") - 1)
+            if newest:
+                await tallies.bounces_taken(tx, self.account.key, taken)
 
         await self.store.db.run(work)
 

@@ -170,21 +170,26 @@ _OVERLAP = 500
 """PostgreSQL hands out ids before transactions commit, so a lower one may appear late. Twice is harmless."""
 
 
-async def new_bounces(tx: Tx, account: str) -> list[Message]:
-    """Bounces among the messages filed since this was asked last, and the ones shortly before."""
+async def new_bounces(tx: Tx, account: str) -> tuple[list[Message], int]:
+    """Bounces among the messages filed since `bounces_taken`, and the ones shortly before; the newest message, or 0 when
+    it is none of these.
+    """
     name = f"bounces {account}"
     mark = (await tx.execute(select(INFO.c.value).where(INFO.c.name == name))).scalar_one_or_none()
     newest = await _newest(tx)
     if not newest or str(newest) == mark:
-        return []
+        return [], 0
     rows = await tx.execute(
         select(MESSAGE.c.id, MESSAGE.c.parsed)
         .where(*_bounces(account), MESSAGE.c.id > int(mark or 0) - _OVERLAP)
         .order_by(MESSAGE.c.id)
     )
-    found = [Message.model_validate_json(r.parsed).model_copy(update={"id": f"m{r.id}"}) for r in rows]
-    await _upsert(tx, INFO, {"name": name}, {"value": str(newest)})
-    return found
+    return [Message.model_validate_json(r.parsed).model_copy(update={"id": f"m{r.id}"}) for r in rows], newest
+
+
+async def bounces_taken(tx: Tx, account: str, upto: int) -> None:
+    """What the bounces said is written, up to this message."""
+    await _upsert(tx, INFO, {"name": f"bounces {account}"}, {"value": str(upto)})
 
 
 async def bounced_since(tx: Tx, account: str, seen: int | None) -> tuple[bool, int]:

@@ -16,11 +16,12 @@ from agentmail.errors import Conflict
 from agentmail.message.parse import parse
 from agentmail.outbox import Sent
 from agentmail.settings import Account
+from agentmail.smtp import Outcome, Submitter
 from agentmail.store import submissions
 
 from .conftest import Bench
 from .scripted import CLOSE
-from .test_life import DSN, events
+from .test_life import DSN, bounce, events
 
 SAYS_NOTHING = """\
 From: MAILER-DAEMON@mx.test.local
@@ -277,3 +278,45 @@ async def test_a_bounce_is_looked_up_and_not_searched_for(bench: Bench) -> None:
         assert "submission_message_id" in plans[1], plans[1]
     for plan in plans:
         assert not re.search("SCAN (alias|submission)|Seq Scan", plan), plan
+
+
+async def test_a_bounce_that_is_faster_than_the_reply_is_not_forgotten(bench: Bench) -> None:
+    """It lies in the mailbox before the 250 is written, or while the lease of a worker that died runs on."""
+    mail = bench.mail("ana@test.local", "bob@test.local")
+    other = bench.outbox()
+
+    class Fast(Submitter):
+        async def submit(self, *given: Any, **how: Any) -> Outcome:
+            outcome = await super().submit(*given, **how)
+            await bounce(bench, mail.message_id)
+            await other.deliver_due()
+            return outcome
+
+    box = bench.outbox(submitter=Fast(bench.server.account()))
+    sent = await box.submit(mail)
+    assert "sent" == sent.state
+    for _ in range(2):
+        await other.deliver_due()
+    assert ["bounced", "sent"] == [r.state for r in (await bench.box.get(sent.id)).recipients]
+    assert 1 == (await events(bench)).count("submission.bounced")
+
+
+async def test_a_bounce_proves_what_a_worker_sent_that_died(bench: Bench) -> None:
+    """It came while the dead worker's lease still ran; looked at then only, the mail would go to everybody again."""
+    mail = bench.mail("ana@test.local", "bob@test.local")
+
+    class Dies(Submitter):
+        async def submit(self, *given: Any, **how: Any) -> Outcome:
+            await super().submit(*given, **how)
+            raise asyncio.CancelledError  # nothing is written any more
+
+    box = bench.outbox(submitter=Dies(bench.server.account()))
+    row = await box.queue(mail)
+    assert "sending" == (await box.deliver(row.id)).state
+    await bounce(bench, mail.message_id)
+    for _ in range(10):
+        await bench.box.deliver_due()
+        await bench.clock.advance(60)
+    done = await bench.box.get(row.id)
+    assert ("sent", ["bounced", "sent"]) == (done.state, [r.state for r in done.recipients])
+    assert 1 == len(bench.server.taken)

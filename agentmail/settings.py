@@ -15,7 +15,7 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -148,6 +148,18 @@ class Account(BaseModel):
     bounce is matched by the address it comes to, whatever it says. Trap: some providers refuse such a sender."""
     timeout: float = Field(default=30.0, gt=0)
     """Seconds to wait for a connection, and for each reply that is not the one after the message body."""
+
+    if TYPE_CHECKING:
+        # What it accepts, which is more than what it holds: without this a type checker refuses password="…".
+        def __init__(
+            self, *, address: str, name: str = "", aliases: Iterable[str] = (), username: str = "",
+            password: SecretStr | str | None = None, token: Token | None = None, provider: str = "",
+            imap_host: str = "", imap_port: int = 993, imap_security: Security = "tls", smtp_host: str = "",
+            smtp_port: int = 465, smtp_security: Security = "tls", smtp_username: str = "",
+            smtp_password: SecretStr | str | None = None, ca_file: Path | str | None = None, allow_plain: bool = False,
+            mailbox: str = "INBOX", trusted_authserv: Iterable[str] = (), self_copy: bool = False,
+            plus_addressing: bool = False, timeout: float = 30.0,
+        ) -> None: ...  # fmt: skip
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,8 @@
 """Settings are read once, say what is wrong by name, and never print a secret."""
 
+import ast
 import asyncio
+import inspect
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
@@ -257,3 +259,22 @@ def test_each_setting_says_where_it_comes_from(tmp_path: Path, monkeypatch: pyte
     assert {
         "address": "environment", "name": ".env", "agent": "agentmail.toml", "store": "argument",
     } == Settings.sources(store="sqlite:///given.db", agent=None)  # fmt: skip
+
+
+def test_what_an_account_accepts_is_written_for_type_checkers() -> None:
+    """`Account(password="…")` is what the docs say; its field is a SecretStr, which a checker would ask for."""
+    [account] = [
+        node for node in ast.parse(inspect.getsource(settings)).body
+        if isinstance(node, ast.ClassDef) and node.name == "Account"
+    ]  # fmt: skip
+    [typed] = [node for node in account.body if isinstance(node, ast.If)]
+    [init] = typed.body
+    assert isinstance(init, ast.FunctionDef)
+    defaults = {
+        argument.arg: None if default is None else ast.literal_eval(default)
+        for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
+    }
+    assert defaults == {
+        name: None if field.is_required() else field.default for name, field in Account.model_fields.items()
+    }
+    Account(address="us@gmail.com", aliases=["sales@example.org"], password="x", ca_file="/etc/ca.pem")

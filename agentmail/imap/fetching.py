@@ -94,8 +94,8 @@ class Fetching(Link):
         return "(UID FLAGS X-GM-MSGID X-GM-LABELS)" if self.is_gmail else "(UID FLAGS)"
 
     async def fetch_labels(self, uids: Sequence[int]) -> dict[int, Fetched]:
-        """Gmail's ids and labels for sorted uids (at most 500, 4 KB)."""
-        return await self.fetch(uids, "(UID X-GM-MSGID X-GM-THRID X-GM-LABELS)")
+        """Gmail's ids, labels, and the flags for sorted uids (at most 500, 4 KB)."""
+        return await self.fetch(uids, "(UID FLAGS X-GM-MSGID X-GM-THRID X-GM-LABELS)")
 
     async def flags(self, low: int, high: int | None = None) -> dict[int, Fetched]:
         """Flags of everything from uid `low` to `high` (or the end)."""

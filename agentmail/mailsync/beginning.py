@@ -85,17 +85,21 @@ class Beginning(Reading):
         unknown = [u for u in uids if u not in known]
         # What was left on the server stays there; mail that came since the last look is news.
         facts = await self._facts(connection, unknown)
-        border = old.synced_at - 3600.0
-        older = [u for u in unknown if (at := facts[u].received_at) is not None and at.timestamp() < border]
+        seen = old.synced_at or old.first_at
+        older = {u for u in unknown if (at := facts[u].received_at) is not None and at.timestamp() < seen - 3600.0}
         history = max(older, default=0)
-        floor = history if old.floor else 0
+        # Only below all news: the order may be another one now, and nothing up to the floor is ever read.
+        news = min((u for u in unknown if u not in older), default=history + 1)
+        floor = max((u for u in older if u < news), default=0) if old.floor else 0
 
         async def work(tx: Tx) -> None:
+            # Where a server comes back to an old uidvalidity, its uids may mean something else than they did then.
+            await positions.forget_from(tx, place.account, place.mailbox, snapshot.uidvalidity, 0)
             await positions.locate(tx, place.account, place.mailbox, snapshot.uidvalidity, known)
             await positions.save(
                 tx, place.account, place.mailbox, uidvalidity=old.uidvalidity, epoch=self.epoch, low=floor, uidnext=0,
                 floor=floor, history=history, modseq=None, messages=0, resets=resets, parked_until=parked,
-                reconciled_at=now, new_uidvalidity=snapshot.uidvalidity,
+                first_at=seen, reconciled_at=now, new_uidvalidity=snapshot.uidvalidity,
                 error="UIDVALIDITY changes again and again" if parked else "",
             )  # fmt: skip
             await append_event(tx, "mailbox.reset", account=place.account, at=now,

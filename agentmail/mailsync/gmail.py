@@ -27,8 +27,11 @@ class Labelled(Reading):
         self.said = {}
         if not connection.is_gmail:
             return list(missing)
+        flags: dict[int, tuple[str, ...]] = {}
         for some in uid_sets(missing, most=BATCH):
-            self.said.update({u: f.gmail for u, f in (await connection.fetch_labels(some)).items() if f.gmail})
+            found = await connection.fetch_labels(some)
+            self.said.update({u: f.gmail for u, f in found.items() if f.gmail})
+            flags.update({u: tuple(x for x in f.flags or () if x != "\\Recent") for u, f in found.items()})
         async with self.store.reading() as tx:
             known = await connections.by_msgid(tx, self.place.account, {g.msgid for g in self.said.values()})
         here = {u: known[g.msgid] for u, g in self.said.items() if g.msgid in known}
@@ -37,7 +40,7 @@ class Labelled(Reading):
             async def work(tx: Tx) -> None:
                 place = self.place
                 await positions.locate(tx, place.account, place.mailbox, self.snapshot.uidvalidity,
-                                       {u: (message, ()) for u, message in here.items()})  # fmt: skip
+                                       {u: (message, flags[u]) for u, message in here.items()})  # fmt: skip
                 await connections.save_labels(tx, place.account, {
                     g.msgid: (g.thrid, g.labels, here[u]) for u, g in self.said.items() if u in here})  # fmt: skip
 

@@ -253,7 +253,8 @@ class MailSync(SentCopies, Acting, Looking):
     async def _places(self) -> list[Place]:
         roles = await self._learn_roles()
         places: dict[str, Place] = {}
-        for wanted in self.wanted:
+        # The INBOX first: what came to it is news, also where the first look at another mailbox calls it history.
+        for wanted in sorted(self.wanted, key=lambda one: one.lower() != "inbox"):
             role = wanted.lower()
             name = self.account.mailbox if role == "inbox" else roles.get(role) if role in ROLES else wanted
             if name is not None and name not in places:

@@ -19,6 +19,7 @@ from agentmail.errors import (
 )
 from agentmail.imap import ImapConnection
 from agentmail.mailsync import FirstRun, MailSync
+from agentmail.testing.clock import ManualClock
 
 from .conftest import World, ids, mail
 from .liar import CLOSE, Liar
@@ -55,6 +56,64 @@ async def test_s1_the_same_messages_twice_are_told_apart_by_content(world: World
         await sync.poll()
         assert 2 == len(await world.stored())
         assert [(2,)] == await world.rows("SELECT count(*) FROM location WHERE uidvalidity = 3")
+
+
+async def test_s1_an_old_uidvalidity_that_comes_back_means_nothing_of_what_it_meant(
+    world: World, clock: ManualClock
+) -> None:
+    """A server that makes them from the clock, or was restored: the same pair of numbers is another message now."""
+    async with Liar(three()) as liar:
+        sync = reading(world, liar, clock=clock)
+        await sync.poll()
+        liar.uidvalidity = "[UIDVALIDITY 8]"
+        del liar.messages[1]
+        await sync.poll()
+        liar.uidvalidity = "[UIDVALIDITY 7]"
+        liar.messages = {1: mail(2), 2: mail(3), 3: mail(4)}
+        await sync.poll()
+        assert ids(1, 2, 3, 4) == await world.stored()
+        assert 4 == await world.events()
+        places = "SELECT uid, message FROM location WHERE uidvalidity = 7 ORDER BY uid"
+        assert [(1, 2), (2, 3), (3, 4)] == await world.rows(places)
+        assert [] == await world.rows("SELECT uid FROM departed WHERE uidvalidity = 7")
+
+
+async def test_s1_a_reset_before_the_first_pass_was_complete_makes_no_news_of_old_mail(
+    world: World, clock: ManualClock
+) -> None:
+    async with Liar(three()) as liar:
+        await clock.advance(86_400)
+        sync = reading(world, liar, clock=clock, first_run=FirstRun())
+        liar.lies["FETCH"] = lambda s, tag, rest: CLOSE
+        with pytest.raises(Unreachable):
+            await sync.poll()
+        del liar.lies["FETCH"]
+        liar.uidvalidity = "[UIDVALIDITY 8]"
+        await sync.poll()
+        assert ids(1, 2, 3) == await world.stored()
+        assert 0 == await world.events()
+
+
+async def test_s1_a_reset_that_changes_the_order_hides_no_new_mail(world: World, clock: ManualClock) -> None:
+    """Old mail that was left on the server has a higher uid now than what came since."""
+
+    class Dated(Liar):
+        def fetched(self, uid: int, rest: str) -> bytes:
+            day = b"07-Jan" if b"number 4" in self.messages[uid] else b"05-Jan"
+            return super().fetched(uid, rest).replace(b"05-Jan", day)
+
+    async with Dated(three()) as liar:
+        await clock.advance(86_400)
+        sync = reading(world, liar, clock=clock, first_run=FirstRun(history=1))
+        await sync.poll()
+        assert ids(3) == await world.stored()
+        await clock.advance(86_400 + 3_600)
+        liar.uidvalidity = "[UIDVALIDITY 8]"
+        liar.messages = {1: mail(1), 2: mail(4), 3: mail(2), 4: mail(3)}
+        liar.next = 5
+        await sync.poll()
+        assert "<4@example.org>" in await world.stored()
+        assert 1 == await world.events()
 
 
 async def test_s1_a_mailbox_that_is_reset_again_and_again_is_left_alone(world: World) -> None:

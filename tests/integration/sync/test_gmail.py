@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
 import agentmail.mailsync.gmail
 from agentmail.errors import Throttled
-from agentmail.mailsync import MailSync
+from agentmail.mailsync import FirstRun, MailSync
 from agentmail.testing.clock import ManualClock
 
 from .conftest import World, ids, mail
@@ -25,6 +26,7 @@ class Google(Liar):
         self.boxes: dict[str, dict[int, int]] = {"INBOX": {}, ALL: {}, "[Gmail]/Sent Mail": {}}
         self.mail: dict[int, bytes] = {}
         self.labels: dict[int, str] = {}
+        self.flags: dict[int, str] = {}
         self.changed: set[int] = set()
         self.modseq = 10
         self.box = "INBOX"
@@ -59,9 +61,14 @@ class Google(Liar):
             msgid = self.boxes[self.box][uid]
             if "CHANGEDSINCE" in rest and msgid not in self.changed:
                 continue
-            facts = f"X-GM-THRID {2**64 - 1} X-GM-MSGID {msgid} X-GM-LABELS ({self.labels[msgid]}) UID {uid} FLAGS ()"
+            facts = f"X-GM-THRID {2**64 - 1} X-GM-MSGID {msgid} X-GM-LABELS ({self.labels[msgid]}) UID {uid} "
+            facts += f"FLAGS ({self.flags.get(msgid, '')})"
             lines += f"* 1 FETCH ({facts})\r\n".encode()
         return lines + f"{tag} OK\r\n".encode()
+
+    def fetched(self, uid: int, rest: str) -> bytes:
+        flags = self.flags.get(self.boxes[self.box][uid], "")
+        return super().fetched(uid, rest).replace(b"FLAGS ()", f"FLAGS ({flags})".encode())
 
     def fetched_bodies(self) -> int:
         return sum(len(c.split()[2].split(",")) for c in self.heard if "BODY.PEEK[]" in c)
@@ -87,6 +94,30 @@ async def test_s24_one_message_in_inbox_and_all_mail_is_fetched_once(world: Worl
         )
         assert ("Größe", "Invoices", "\\Important", "\\Inbox", 'a"b') == await sync.labels("m1")
         assert [(0,), (1,)] == await world.rows("SELECT outgoing FROM message ORDER BY id")
+
+
+async def test_s24_a_message_that_is_known_elsewhere_has_its_flags(world: World) -> None:
+    async with Google() as google:
+        google.put(5, mail(1), "", inbox=1, all=71)
+        google.flags[5] = "\\Seen \\Flagged"
+        await reading(world, google).poll()
+        places = await world.rows("SELECT mailbox, flags FROM location ORDER BY mailbox")
+        assert ["INBOX", ALL] == [box for box, _ in places]
+        assert [{"\\Seen", "\\Flagged"}] * 2 == [set(json.loads(str(flags))) for _, flags in places]
+
+
+async def test_s24_news_of_the_inbox_are_news_though_all_mail_is_new_to_us(world: World, clock: ManualClock) -> None:
+    """Whatever the order in which mailboxes are named: the first look calls all of its mail history."""
+    async with Google() as google:
+        google.put(5, mail(1), "", inbox=1, all=71)
+        given = {"first_run": FirstRun(), "clock": clock}
+        await world.sync(google.account(), mailboxes=("inbox",), **given).poll()
+        await clock.advance(86_400)
+        before = await world.events()
+        google.put(6, mail(2), "", inbox=2, all=72)
+        await world.sync(google.account(), mailboxes=("all", "inbox"), **given).poll()
+        assert ids(1, 2) == await world.stored()
+        assert before + 1 == await world.events()
 
 
 async def test_s24_what_a_header_says_is_no_gmail_id(world: World) -> None:

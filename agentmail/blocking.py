@@ -18,7 +18,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
@@ -215,6 +215,10 @@ class SyncTurn(Blocking[Turn]):
     def agent(self) -> str:
         return self._subject.agent
 
+    @property
+    def now(self) -> datetime:
+        return self._subject.now
+
     def prompt(self) -> str:
         return self._subject.prompt()
 
@@ -261,6 +265,8 @@ class SyncInbox(Blocking[Inbox]):
     search = blocking(Inbox.search)
     explain = blocking(Inbox.explain)
     health = blocking(Inbox.health)
+    check_receiving = blocking(Inbox.check_receiving)
+    check_sending = blocking(Inbox.check_sending)
     mark = blocking(Inbox.mark)
     move = blocking(Inbox.move)
     archive = blocking(Inbox.archive)
@@ -270,6 +276,7 @@ class SyncInbox(Blocking[Inbox]):
     mail_to_self = blocking(Inbox.mail_to_self)
     outbox = blocking(Inbox.outbox)
     submission = blocking(Inbox.submission)
+    submission_raw = blocking(Inbox.submission_raw)
     fingerprint = blocking(Inbox.fingerprint)
     approve = blocking(Inbox.approve)
     deny = blocking(Inbox.deny)
@@ -279,6 +286,7 @@ class SyncInbox(Blocking[Inbox]):
     resolve = blocking(Inbox.resolve)
     pause = blocking(Inbox.pause)
     resume = blocking(Inbox.resume)
+    paused = blocking(Inbox.paused)
     grant = blocking(Inbox.grant)
 
     def turns(self, agent: str | None = None, *, lease: timedelta = LEASE, wait: bool = True) -> Iterator[SyncTurn]:

@@ -115,6 +115,10 @@ class Deciding:
         """Lift the pauses; whether there was one."""
         return await self._outbox.resume(by=by, every=every)
 
+    async def paused(self) -> tuple[tuple[str, str], ...]:
+        """(cause, reason) of everything that keeps this account's mail back now: `operator`, `login`, `limit` …"""
+        return await self._outbox.paused()
+
     async def grant(self, address: str, *, reason: str = "") -> None:
         """Vouch for an address, so that tools may write to it. For what a trusted person typed, never from a tool."""
         await self._outbox.grant(address, reason=reason)

@@ -65,6 +65,11 @@ def headline(subject: str, limit: int = 200) -> str:
     return (line if len(line) <= limit else line[:limit] + "…") or "(no subject)"
 
 
+def count(number: int, what: str) -> str:
+    """`1 message`, `1,000 messages`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def plain(text: str) -> str:
     """A text that others chose, such as the name of a file, without what a terminal would obey."""
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from ..archive import Totals, Unreadable, import_archive, measure, reading_ahead
 from ..errors import BadInput
-from .app import AsJson, Store, app, err, headline, out, plain, run, settings
+from .app import AsJson, Store, app, count, err, headline, out, plain, run, settings
 
 if TYPE_CHECKING:
     from ..store import ThreadStore
@@ -65,7 +65,7 @@ def import_(
         sys.stdout.write(json.dumps(totals.as_json()) + "\n")
     else:
         out.print(
-            f"{totals.messages:,} messages in {len(totals.touched):,} threads: {totals.filed:,} filed, "
+            f"{count(totals.messages, 'message')} in {count(len(totals.touched), 'thread')}: {totals.filed:,} filed, "
             f"{totals.duplicates:,} were there already, {totals.defects:,} with defects; {totals.seconds:.1f} s"
         )
     if totals.quarantined:
@@ -142,8 +142,8 @@ def forget(
             sys.stdout.write(done.model_dump_json() + "\n")
             return
         out.print(
-            f"deleted: {done.messages:,} messages, {done.attachments:,} attachments; "
-            f"nothing is left of {len(done.threads):,} threads"
+            f"deleted: {count(done.messages, 'message')}, {count(done.attachments, 'attachment')}; "
+            f"nothing is left of {count(len(done.threads), 'thread')}"
         )
         if done.still_mentioned:
             out.print(

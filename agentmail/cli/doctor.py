@@ -15,7 +15,7 @@ from ..archive import Unreadable, read
 from ..message.models import Message
 from ..message.parse import parse
 from ..threads.doctor import Report, examine
-from .app import AsJson, app, err, out, plain
+from .app import AsJson, app, count, err, out, plain
 
 COLOURS = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -72,4 +72,7 @@ def show(report: Report) -> None:
         table.add_row(client, str(len(groups)), sizes, report.confidence.get(client, ""))
     out.print(table)
     number = sum(len(m.findings) for m in report.messages)
-    out.print(f"{len(report.messages)} messages, {number} findings" + ("" if report.healthy else ", with errors"))
+    out.print(
+        f"{count(len(report.messages), 'message')}, {count(number, 'finding')}"
+        + ("" if report.healthy else ", with errors")
+    )

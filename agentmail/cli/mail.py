@@ -21,6 +21,7 @@ from .files import read, show_message
 
 if TYPE_CHECKING:
     from ..inbox import Inbox
+    from ..sent import Sent
 
 NARROW = 72
 """Columns below which a list of threads gives up what can be asked for: a subject of three letters helps nobody."""
@@ -207,6 +208,7 @@ def reply(
             )
             if sent.thread is not None:  # a person answered: no agent needs to
                 await box.settle(sent.thread)
+            await tell_of_pauses(box, sent)
             report(sent.model_dump_json(), f"{sent.id} {sent.state}: {sent.message_id} in {sent.thread}", as_json)
 
     run(work)
@@ -231,6 +233,7 @@ def send(
             sent = await box.send(
                 to=to, subject=subject, text=body(text), cc=cc or (), attachments=files(attach), key=key
             )
+            await tell_of_pauses(box, sent)
             report(sent.model_dump_json(), f"{sent.id} {sent.state}: {sent.message_id} in {sent.thread}", as_json)
 
     run(work)
@@ -321,6 +324,14 @@ def body(text: str | None) -> str:
 
 def files(paths: list[Path] | None) -> list[Attachment]:
     return [Attachment(name=p.name, content=(raw := read(p)), size=len(raw)) for p in paths or ()]
+
+
+async def tell_of_pauses(box: Inbox, *waiting: Sent) -> None:
+    """Say why mail waits, where the account is why: the rows themselves do not."""
+    if any(sent.state == "queued" for sent in waiting):
+        for cause, reason in await box.paused():
+            words = f"paused ({cause}): {reason}"
+            err.print(Text.assemble((words, "bold yellow"), "; `agentmail outbox resume` lifts it"), soft_wrap=True)
 
 
 def report(as_line: str, for_people: str, as_json: bool) -> None:

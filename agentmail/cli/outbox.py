@@ -16,7 +16,7 @@ from ..message.parse import parse
 from ..sent import Sent
 from .app import AsJson, Store, app, err, headline, out, run
 from .files import show_message
-from .mail import Body, body, inbox, report
+from .mail import Body, body, inbox, report, tell_of_pauses
 
 outbox = typer.Typer(
     help="What was sent, what waits, what is held: look, and decide.\n\nWithout a verb, the newest 50."
@@ -67,7 +67,9 @@ def list_(
 
     async def work() -> list[Sent]:
         async with inbox(store) as box:
-            return await box.outbox(*(s.value for s in state or ()), limit=limit)
+            found = await box.outbox(*(s.value for s in state or ()), limit=limit)
+            await tell_of_pauses(box, *found)
+            return found
 
     rows = run(work)
     if as_json:
@@ -195,7 +197,9 @@ def retry(id: Id, by: By = None, store: Store = None, as_json: AsJson = False) -
 @outbox.command()
 def resolve(
     id: Id,  # noqa: A002
-    sent: Annotated[bool, typer.Option("--sent/--not-sent", help="What you found out: did it go?")],
+    sent: Annotated[
+        bool | None, typer.Option("--sent/--not-sent", help="What you found out: did it go? One of the two is needed.")
+    ] = None,
     by: By = None,
     store: Store = None,
     as_json: AsJson = False,
@@ -204,6 +208,8 @@ def resolve(
 
     --not-sent sends it again, with the same Message-ID.
     """
+    if sent is None:
+        raise typer.BadParameter("what did you find out? --sent or --not-sent")
 
     async def work() -> Sent:
         async with inbox(store) as box:

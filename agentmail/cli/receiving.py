@@ -20,7 +20,7 @@ from ..inbox import Inbox
 from ..mailsync import FirstRun, Look, preparing_ahead
 from ..mailsync.ahead import FEW
 from ..webhooks import Webhooks
-from .app import AsJson, Store, app, err, out, plain, run, settings
+from .app import AsJson, Store, app, count, err, out, plain, run, settings
 
 CLOCK = 5.0
 """Seconds by which two clocks may differ before it is said: leases and times in threads go by them."""
@@ -170,7 +170,7 @@ def _seen(look: Look) -> list[str]:
     lines.append(f"mailboxes: {', '.join(roles)}" + (f", and {others} more" if others else ""))
     if not any(b.role == "sent" for b in look.boxes):
         lines.append("no Sent mailbox was found, so what you answer by hand joins no thread: make one named Sent")
-    lines.append(f"{look.messages} messages in the INBOX")
+    lines.append(f"{count(look.messages, 'message')} in the INBOX")
     return lines
 
 
@@ -266,12 +266,14 @@ def sync(
             if as_json:
                 print(json.dumps({"messages": len(filed), "new": len(new), "threads": sorted({f.thread for f in new})}))
             else:
-                out.print(f"{len(new)} new messages in {len({f.thread for f in new})} threads")
+                out.print(f"{count(len(new), 'new message')} in {count(len({f.thread for f in new}), 'thread')}")
                 async for event in box.events(after=begun, wait=False):
                     if event.kind == "mailbox.first" and event.data is not None:
-                        out.print(Text(
-                            f"{event.data['left']} older messages of {event.data['mailbox']} are left on the server; "
-                            "`agentmail sync --all` files them too", style="dim"), soft_wrap=True)  # fmt: skip
+                        left = count(event.data["left"], "older message")
+                        words = (
+                            f"{left} of {event.data['mailbox']} left on the server; `agentmail sync --all` files all"
+                        )
+                        out.print(Text(plain(words), style="dim"), soft_wrap=True)
             if watch:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(hooks.run())

@@ -59,7 +59,7 @@ async def test_sync_leaves_old_mail_says_so_and_fetches_it_when_asked(dovecot: D
     env = environment(account, store=f"sqlite:///{tmp_path / 'store.db'}")
     done = await agentmail("sync", "--history", "3", env=env, cwd=tmp_path)
     assert 0 == done.code, done
-    assert "7 older messages of INBOX are left on the server" in done.out
+    assert "7 older messages of INBOX left on the server" in done.out
     for words, filed in ((("sync", "--json"), 0), (("sync", "--all", "--json"), 7), (("sync", "--all", "--json"), 0)):
         done = await agentmail(*words, env=env, cwd=tmp_path)
         assert filed == done.rows[-1]["new"], done

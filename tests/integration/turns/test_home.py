@@ -180,10 +180,7 @@ def test_every_public_coroutine_goes_home_and_still_looks_like_itself() -> None:
 
 def test_the_sync_faces_have_every_coroutine() -> None:
     """What is missing has a reason."""
-    left_out = {
-        Inbox: {"close", "answer", "watch", "submission_raw", "check_receiving", "check_sending"},
-        Turn: {"put_back"},
-    }
+    left_out = {Inbox: {"close", "answer", "watch"}, Turn: {"put_back"}}
     for cls, face in ((Inbox, SyncInbox), (Turn, SyncTurn)):
         coroutines = {
             n for n in dir(cls) if not n.startswith("_") and inspect.iscoroutinefunction(inspect.getattr_static(cls, n))

@@ -43,7 +43,7 @@ from .recovery import LOOKS, Evidence
 from .sent import Recipient, Sent, State, shown
 from .settings import Account
 from .smtp import check_envelope
-from .store import Arrival, ThreadStore, submissions, tallies
+from .store import Arrival, ThreadStore, provenance, submissions, tallies
 from .store.arrivals import Prepared
 from .store.changes import announce
 from .store.database import Tx, database_now
@@ -338,6 +338,10 @@ class Outbox(Delivery):
                 tx, thread, answers.sender.key, limit=self.policy.same_again
             )
         if checked:
+            if message.attachments and not approved and self.policy.attachments != "mailbox":
+                home = await submissions.thread_of(tx, int(str(answers.id)[1:])) if answers is not None else None
+                found = await provenance.from_elsewhere(tx, account, home, message.attachments)
+                attachments_elsewhere = tuple(dict.fromkeys((*attachments_elsewhere, *found)))
             wrote, named, known, granted = await tallies.familiar(tx, account, thread, recipients)
             update |= {
                 "wrote": frozenset(wrote), "named": frozenset(named), "known": frozenset(known),

@@ -171,8 +171,8 @@ _OVERLAP = 500
 
 
 async def new_bounces(tx: Tx, account: str) -> tuple[list[Message], int]:
-    """Bounces among the messages filed since `bounces_taken`, and the ones shortly before; the newest message, or 0 when
-    it is none of these.
+    """Bounces among the messages filed since `bounces_taken`, and the ones shortly before; the newest message, or 0
+    when nothing is new.
     """
     name = f"bounces {account}"
     mark = (await tx.execute(select(INFO.c.value).where(INFO.c.name == name))).scalar_one_or_none()

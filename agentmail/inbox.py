@@ -17,7 +17,7 @@ from .deciding import Deciding
 from .dispatching import Dispatcher
 from .errors import BadInput, NotFound, StaleThread
 from .home import Home, at_home
-from .mailsync import FirstRun, Health, MailSync
+from .mailsync import Ahead, FirstRun, Health, MailSync
 from .message import compose
 from .message.models import Address, Attachment, Draft, Message, Outgoing
 from .oauth import saved_token
@@ -199,15 +199,21 @@ class Inbox(Deciding, OnServer, Teamwork):
         )
         return [await self.store.message(f"m{number}") for number in taken]
 
-    async def sync(self, *, progress: Callable[[str, int, int], None] | None = None) -> list[Filed]:
+    async def sync(
+        self, *, progress: Callable[[str, int, int], None] | None = None, ahead: Ahead | None = None
+    ) -> list[Filed]:
         """Poll once without handing anything over, and send what is due; what became of each message.
 
         Args:
             progress: Hears `(mailbox, messages filed, messages to file)` after each batch.
+            ahead: A child process that prepares what comes (`mailsync.preparing_ahead`), where much is expected.
         """
         await self.store.open()
-        self._sync.progress = progress
-        filed = await self._sync.poll()
+        self._sync.progress, self._sync.ahead = progress, ahead
+        try:
+            filed = await self._sync.poll()
+        finally:
+            self._sync.ahead = None
         await self._keep_promises(looked=True)
         await self._outbox.deliver_due()
         return filed

@@ -1,27 +1,23 @@
 """Parsing ahead in processes of its own, while the store writes: each takes about half of an import's time.
 
 The workers are child processes that read batches from a pipe. They end when it does, so that a parent that is killed
-leaves nothing behind. Not `multiprocessing`: that would run the main module of whoever calls us once more in each
-child. A program that has threads gets children that start from nothing; the command, which has none yet, forks: what it
-imported to parse is there at once.
+leaves nothing behind. A program that has threads gets children that start from nothing; the command, which has none
+yet, forks (`forked`): what it imported to parse is there at once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import pickle
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import IO, Any
 
 from ..errors import AgentMailError
+from ..forked import Forked, may_fork, settle, widen
 from ..message.models import Message
 from ..message.parse import parse
 from ..store.arrivals import Arrival, Prepared, prepare
@@ -115,8 +111,8 @@ class Worker:
     def __init__(self, process: subprocess.Popen[bytes] | Forked) -> None:
         self._process = process
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="agentmail-import")
-        _widen(process.stdin)
-        _widen(process.stdout)
+        widen(process.stdin)
+        widen(process.stdout)
 
     @classmethod
     def started(cls) -> Worker:
@@ -162,71 +158,22 @@ class Worker:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-class Forked:
-    """A copy of this process that serves: what `Worker` asks of a `subprocess.Popen`."""
-
-    def __init__(self, siblings: Sequence[Forked] = ()) -> None:
-        (source, into), (out, answers) = os.pipe(), os.pipe()
-        self.pid = os.fork()
-        if not self.pid:
-            # Whatever happens, what the parent would do when it is done (flush, close, clean up) is not ours to do.
-            status = 1
-            try:
-                # Or a child would not see its input end while another one lives.
-                for fd in (into, out, *(pipe.fileno() for one in siblings for pipe in (one.stdin, one.stdout))):
-                    os.close(fd)
-                serve(os.fdopen(source, "rb"), os.fdopen(answers, "wb"))
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(source)
-        os.close(answers)
-        self.stdin: IO[bytes] = os.fdopen(into, "wb")
-        self.stdout: IO[bytes] = os.fdopen(out, "rb")
-        self._status: int | None = None
-
-    def poll(self) -> int | None:
-        return self._wait(os.WNOHANG)
-
-    def wait(self) -> int | None:
-        return self._wait(0)
-
-    def kill(self) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
-
-    def _wait(self, how: int) -> int | None:
-        if self._status is None:
-            pid, status = os.waitpid(self.pid, how)
-            self._status = os.waitstatus_to_exitcode(status) if pid else None
-        return self._status
-
-
 def forked(count: int) -> list[Worker]:
-    """Copies of this process that prepare batches; none where that is not safe: in a program that has threads, whose
-    locks a copy would hold for ever, and where the system's own libraries do not allow it (macOS).
-    """
-    if sys.platform != "linux" or threading.active_count() > 1:
+    """Copies of this process that prepare batches; none where that is not safe."""
+    if not may_fork():
         return []
-    copies: list[Forked] = []
-    for _ in range(count):
-        copies.append(Forked(copies))
-    return [Worker(copy) for copy in copies]
+    return [Worker(Forked(serve)) for _ in range(count)]
 
 
 def serve_standard() -> None:
     """The main loop of a child that was started: its input and output are the pipes."""
     answers = os.fdopen(os.dup(1), "wb")
+    settle()
     serve(sys.stdin.buffer, answers)
 
 
 def serve(source: IO[bytes], answers: IO[bytes]) -> None:
     """The child's main loop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes our input
-    gc.freeze()
-    gc.set_threshold(100_000)  # what parsing leaves behind is freed by counting
-    gc.enable()
-    os.dup2(2, 1)  # a stray print must not end up between two answers
     while True:
         try:
             found, terms = _receive(source)
@@ -241,15 +188,6 @@ def serve(source: IO[bytes], answers: IO[bytes]) -> None:
             _send(answers, answer)
         except BrokenPipeError:
             return
-
-
-def _widen(pipe: IO[bytes] | None) -> None:
-    """Let a pipe hold a megabyte: at 64 KB the two processes wake each other for every second message."""
-    if pipe is not None and sys.platform == "linux":
-        import fcntl
-
-        with contextlib.suppress(OSError):  # an administrator may allow less
-            fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, 2**20)
 
 
 def _send(pipe: IO[bytes], value: Any) -> None:

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
@@ -24,17 +24,17 @@ from ..errors import ServerError
 from ..imap import FACTS, WHOLE, Fetched, Gmail, ImapConnection, Snapshot, uid_sets
 from ..imap.batches import BATCH, BATCH_BYTES, batches, is_huge
 from ..imap.pipeline import Asked, Each
-from ..message.identifiers import is_ours
-from ..message.parse import parse
-from ..store import Arrival, Filed, Location, Tx, positions
+from ..store import Arrival, Filed, Tx, positions
 from ..store.arrivals import Prepared
 from ..store.positions import Position
 from ..unbroken import heed_cancellation
+from .ahead import FEW, Job
+from .arriving import Terms, arrived, prepared
 from .beginning import Beginning
 from .changes import Changes
 from .fetching import Fetching
 from .gmail import Labelled
-from .reading import BEFORE_MAIL, RECONCILE, SWEEP, TRIES, WINDOW, Pass
+from .reading import RECONCILE, SWEEP, TRIES, WINDOW, Pass
 
 EARLY = 5.0
 """Seconds of one FETCH that may go into preparing: a server hangs up on who does not read."""
@@ -58,6 +58,28 @@ class Ready:
     """The uid up to which everything is filed with it."""
     planned: int
     """How many messages were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A batch that came, prepared or with a child that prepares it."""
+
+    bodies: Sequence[Fetched]
+    said: Mapping[int, Gmail]
+    low: int
+    planned: int
+    job: Job | None
+    ready: Ready | None
+
+
+def _is_full(batches: Collection[Ready | Coming], messages: int, size: int) -> bool:
+    """Whether one more might make it more than so many messages, or bytes of mail."""
+    sizes = [len(one.body or b"") for batch in batches for one in batch.bodies]
+    return len(sizes) > messages - BATCH or sum(sizes) > size - BATCH_BYTES
+
+
+def _labels(one: Fetched, said: Mapping[int, Gmail]) -> Sequence[str]:
+    return gmail.labels if (gmail := said.get(one.uid)) is not None else ()
 
 
 def _as_one(batches: Sequence[Ready]) -> Ready:
@@ -175,35 +197,48 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
         """File one batch after the other, in the order of their uids; several in one transaction where many come.
 
         The server sends the next one meanwhile, into the socket's buffer. To read and parse that at the same time would
-        take longer: each statement of SQLite would wait 5 ms for the thread that parses.
+        take longer: each statement of SQLite would wait 5 ms for the thread that parses. Where a child prepares, some
+        batches are with it while those before them are filed.
         """
-        held: list[Ready] = []
+        held: deque[Coming] = deque()
         done = 0
+        child = self._child = self.ahead if self.place.role != "sent" and len(missing) > FEW else None
+        twice = 1 if child is None else 2
 
-        async def file_held() -> None:
+        async def file_some() -> None:
+            """What is ready of the first ones, in one transaction; at least one of them."""
             nonlocal done
-            if held:
-                await self._file(_as_one(held))
-                done += sum(ready.planned for ready in held)
-                held.clear()
-                if self.progress is not None:
-                    self.progress(done, len(missing))
+            some = [await self._prepared(held.popleft())]
+            while held and not _is_full(some, TOGETHER, TOGETHER_BYTES) and self._is_prepared(held[0]):
+                some.append(await self._prepared(held.popleft()))
+            await self._file(_as_one(some))
+            done += sum(ready.planned for ready in some)
+            if self.progress is not None:
+                self.progress(done, len(missing))
 
         try:
             async with aclosing(self._incoming(missing)) as incoming:
-                async for ready in incoming:
-                    held.append(ready)
-                    sizes = [len(one.body or b"") for ready in held for one in ready.bodies]
-                    if len(sizes) > TOGETHER - BATCH or sum(sizes) > TOGETHER_BYTES - BATCH_BYTES:
-                        await file_held()
+                async for coming in incoming:
+                    held.append(coming)
+                    while _is_full(held, twice * TOGETHER, twice * TOGETHER_BYTES):
+                        await file_some()
+            while held:
+                await file_some()
         except ServerError:  # what came is kept, or a connection that is cut again and again would never get further
             heed_cancellation()
-            await file_held()
+            while held:
+                await file_some()
             raise
-        await file_held()
+        finally:
+            self._child = None
+            for coming in held:
+                if coming.job is not None and child is not None:
+                    child.drop(coming.job)
 
-    async def _incoming(self, missing: Sequence[int]) -> AsyncGenerator[Ready]:
-        """The missing messages in batches, parsed. Each command is sent before the one in front of it is answered."""
+    async def _incoming(self, missing: Sequence[int]) -> AsyncGenerator[Coming]:
+        """The missing messages in batches, parsed, or on their way to be. Each command is sent before the one in front
+        of it is answered.
+        """
         pieces = list(uid_sets(missing))
         for n, piece in enumerate(pieces):
             connection = await self._again()
@@ -219,18 +254,23 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
                     then = further[0] if further else None
                 else:
                     then = Asked(tuple(f.uid for f in after), WHOLE) if not is_huge(after) else None
-                yield await self._ready(await self._bodies(batch, then), batch)
+                bodies = await self._bodies(batch, then)
+                job = self._child.take(bodies, self.said, self._terms()) if self._child is not None else None
+                ready = await self._ready(bodies, batch) if job is None else None
+                yield Coming(bodies, self.said, batch[-1].uid, len(batch), job, ready)
 
-    def _each(self) -> Each:
+    def _each(self) -> Each | None:
         """Prepares messages in the thread that reads them. What fails or takes too long is left to `_ready`."""
-        early, spent = self._early, 0.0
+        if self._child is not None and self._child.at_work:
+            return None
+        early, spent, terms = self._early, 0.0, self._terms()
 
         def prepare(one: Fetched) -> None:
             nonlocal spent
             if one.body and spent < EARLY and None not in (one.size, one.received_at, one.flags):
                 began = time.monotonic()
                 with suppress(Exception):
-                    early[one.uid] = one, self._prepared(one)
+                    early[one.uid] = one, prepared(one, _labels(one, self.said), terms)
                 spent += time.monotonic() - began
 
         return prepare
@@ -239,9 +279,30 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
         """Parse, which is most of the work."""
         # A message or two are prepared sooner than a thread takes over.
         few = sum(len(b.body or b"") for b in bodies if b.uid not in self._early) <= AT_ONCE
-        prepared, broken = self._prepare(bodies) if few else await asyncio.to_thread(self._prepare, bodies)
+        ready, broken = self._prepare(bodies, self.said) if few else await asyncio.to_thread(
+            self._prepare, bodies, self.said)  # fmt: skip
         self._early.clear()
-        return Ready(bodies, prepared, broken, self.said, planned[-1].uid, len(planned))
+        return Ready(bodies, ready, broken, self.said, planned[-1].uid, len(planned))
+
+    def _is_prepared(self, coming: Coming) -> bool:
+        return coming.job is None or self._child is None or self._child.is_done(coming.job)
+
+    async def _prepared(self, coming: Coming) -> Ready:
+        """What came, when it is ready to be filed."""
+        if coming.ready is not None:
+            return coming.ready
+        assert coming.job is not None
+        assert self._child is not None
+        try:
+            ready = await self._child.rows(coming.job)
+        except BaseException:
+            self._child.drop(coming.job)
+            raise
+        done = [one for one in ready if one is not None]
+        broken: Sequence[tuple[Arrival, BaseException]] = ()
+        if len(done) < len(ready):
+            done, broken = await asyncio.to_thread(self._prepare, coming.bodies, coming.said, ready)
+        return Ready(coming.bodies, done, broken, coming.said, coming.low, coming.planned)
 
     # -- filing
 
@@ -286,54 +347,34 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
         arrivals = [p.arrival for p in prepared] + [a for a, _ in broken]
         return [a.location.uid if a.location is not None else 0 for a in arrivals]
 
-    def _prepare(self, bodies: Sequence[Fetched]) -> tuple[list[Prepared], list[tuple[Arrival, BaseException]]]:
-        """Parse and prepare, in a thread: it is the most expensive part, and the loop has others to serve."""
-        prepared: list[Prepared] = []
+    def _prepare(
+        self, bodies: Sequence[Fetched], said: Mapping[int, Gmail], ready: Sequence[Prepared | None] = ()
+    ) -> tuple[list[Prepared], list[tuple[Arrival, BaseException]]]:
+        """Parse and prepare, in a thread: it is the most expensive part, and the loop has others to serve.
+
+        `ready` is what was prepared already, message by message.
+        """
+        terms = self._terms()
+        done: list[Prepared] = []
         broken: list[tuple[Arrival, BaseException]] = []
-        for one in bodies:
-            before, ready = self._early.pop(one.uid, (None, None))
-            if ready is not None and before == one:
-                prepared.append(ready)
+        for one, there in zip_longest(bodies, ready):
+            of, early = self._early.pop(one.uid, (None, None))
+            if (known := there if there is not None else early if of == one else None) is not None:
+                done.append(known)
                 continue
-            arrival = self._arrival(one)
+            arrival = arrived(one, _labels(one, said), terms)
             try:
-                prepared += self.store.prepare([arrival], account=self.place.account)
+                done += self.store.prepare([arrival], account=self.place.account)
             except (ValueError, OverflowError) as exc:
                 broken.append((arrival, exc))
-        return prepared, broken
+        return done, broken
 
-    def _prepared(self, one: Fetched) -> Prepared:
-        [prepared] = self.store.prepare([self._arrival(one)], account=self.place.account)
-        return prepared
-
-    def _arrival(self, one: Fetched) -> Arrival:
-        place = self.place
-        raw = one.body or b""
-        received_at = self._believed(one.received_at)
-        message = parse(raw, received_at=received_at, trusted_authserv=place.trusted)
-        labels = gmail.labels if (gmail := self.said.get(one.uid)) is not None else ()
-        outgoing = place.role == "sent" or "\\Sent" in labels
-        if outgoing and not is_ours(message.message_id, self.store.secret):
-            # Written by hand to ourselves: its other copy is in the INBOX, and it is meant to be read.
-            outgoing = not any(a.key in place.own for a in message.recipients)
-        location = Location(place.mailbox, self.snapshot.uidvalidity, one.uid) if self.snapshot.uidvalidity else None
-        flags = tuple(f for f in one.flags or () if f != "\\Recent")
-        return Arrival(message, raw, location, flags=flags, fresh=self._fresh(one, flags), outgoing=outgoing)
-
-    def _believed(self, received_at: datetime | None) -> datetime:
-        """INTERNALDATE, unless it cannot be: the order of a thread goes by it. 1970 and tomorrow are wrong clocks."""
-        now = self.now().astimezone(UTC)
-        if received_at is None or received_at > now + timedelta(days=1) or received_at.year < BEFORE_MAIL:
-            return now
-        return received_at
-
-    def _fresh(self, one: Fetched, flags: Sequence[str]) -> bool:
+    def _terms(self) -> Terms:
         position = self.position
-        if one.uid > position.history:
-            return True
-        if one.received_at is None or "\\Seen" in flags or self.place.role != "inbox":
-            return False
-        return one.received_at.timestamp() >= position.first_at - self.first.fresh_within
+        return Terms(
+            self.place, self.snapshot.uidvalidity, position.history, position.first_at, self.first.fresh_within,
+            self.now(), self.store.own_addresses(self.place.account), self.store.secret,
+        )  # fmt: skip
 
     async def _finish(self, there: Sequence[int], *, whole: bool, modseq: int | None) -> None:
         place, snapshot, now = self.place, self.snapshot, self.now().timestamp()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import MailboxReset
 from ..imap import Fetched, Gmail, ImapConnection, Snapshot, uid_sets
@@ -13,6 +13,9 @@ from ..store import Filed, ThreadStore, Tx, positions
 from ..store.arrivals import Prepared
 from ..store.positions import Position
 from .first import FirstRun
+
+if TYPE_CHECKING:
+    from .ahead import Ahead
 
 WINDOW = 500
 """Uids below the position that every pass looks at again: servers show messages late and out of order."""
@@ -70,7 +73,7 @@ class Reading:
     def __init__(
         self, place: Place, store: ThreadStore, connect: Connect, *, now: Callable[[], datetime], first: FirstRun,
         epoch: int | None = None, under: tuple[str, int] | None = None, limit: int | None = None, thorough: bool = True,
-        progress: Callable[[int, int], None] | None = None, known: Position | None = None,
+        progress: Callable[[int, int], None] | None = None, known: Position | None = None, ahead: Ahead | None = None,
     ) -> None:  # fmt: skip
         self.under = under
         """The mailbox and the epoch of the lease under which this one is read, where it has no lease of its own."""
@@ -79,6 +82,10 @@ class Reading:
         self.place, self.store, self.connect = place, store, connect
         self.now, self.first, self.epoch, self.limit, self.progress = now, first, epoch, limit, progress
         self.thorough = thorough
+        self.ahead = ahead
+        """A child that prepares, where there is one; for much mail at once."""
+        self._child: Ahead | None = None
+        """It, while it does."""
         self.said: dict[int, Gmail] = {}
         """What Gmail says of the messages of this pass, by uid."""
         self._early: dict[int, tuple[Fetched, Prepared]] = {}

@@ -15,6 +15,7 @@ from ..store import ThreadStore, Tx, positions
 from ..store.events import append_event
 from ..store.positions import Connectivity, Position, fingerprint
 from . import pacing
+from .ahead import Ahead
 from .first import FirstRun
 from .roles import ROLES, mailbox_for
 from .slots import SLOTS, slots_of
@@ -43,6 +44,8 @@ class Server:
         self.first_run = first_run or FirstRun()
         self.wanted = tuple(mailboxes)
         self.progress = progress
+        self.ahead: Ahead | None = None
+        """A child that prepares what comes, while there is one."""
         self._connection: ImapConnection | None = None
         self._roles: dict[str, str | None] | None = None
         """Our word -> the mailbox's name, as this connection's server has them."""

@@ -209,6 +209,7 @@ class MailSync(SentCopies, Acting, Looking):
         one = MailboxPass(
             place, self.store, self.connection, now=self.clock, first=self.first_run, epoch=epoch if own else None,
             under=None if own or epoch is None else (self.account.mailbox, epoch), limit=limit, thorough=thorough,
+            ahead=self.ahead,
             progress=(lambda done, of: progress(place.mailbox, done, of)) if progress is not None else None,
         )  # fmt: skip
         try:

@@ -12,7 +12,7 @@ from agentmail.errors import Unreachable
 from agentmail.imap import ImapConnection, batches
 from agentmail.imap.link import Link
 from agentmail.imap.wire import Wire
-from agentmail.mailsync import mailbox
+from agentmail.mailsync import arriving
 from agentmail.mailsync.mailbox import MailboxPass
 from agentmail.message.models import Message
 from agentmail.message.parse import parse
@@ -83,7 +83,7 @@ async def test_each_message_is_parsed_once_by_the_thread_that_reads_it(
         threads.append(threading.current_thread().name.partition("_")[0])
         return parse(raw, **how)
 
-    monkeypatch.setattr(mailbox, "parse", noted)
+    monkeypatch.setattr(arriving, "parse", noted)
     for n in range(1, 6):
         world.deliver(n, body="x" * 40_000)
     await world.sync().poll()
@@ -147,7 +147,7 @@ async def test_what_cannot_be_prepared_early_is_prepared_later(world: World, mon
             raise RuntimeError("not now")
         return parse(raw, **how)
 
-    monkeypatch.setattr(mailbox, "parse", refused)
+    monkeypatch.setattr(arriving, "parse", refused)
     world.deliver(1, 2, 3)
     await world.sync().poll()
     assert ids(1, 2, 3) == await world.stored()

@@ -41,7 +41,7 @@ def inbox(store: str | None, agent: str | None = None) -> Inbox:
 @app.command()
 def threads(
     store: Store = None,
-    status: Annotated[str | None, typer.Option("--status", help="open, waiting, done …")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="open, done, or a word of your own.")] = None,
     assigned: Annotated[
         str | None, typer.Option("--assigned", metavar="NAME", help="Only what waits for this agent; human: for you.")
     ] = None,

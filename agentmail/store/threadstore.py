@@ -246,7 +246,7 @@ class ThreadStore(OpenedStore):
     # ---- what agents keep with a thread -----------------------------------------------------------------------------
 
     async def set_status(self, id: str, status: str) -> None:  # noqa: A002
-        """Set a thread's status: `open`, `closed`, or a word of your own."""
+        """Set a thread's status: `open`, `done`, or a word of your own."""
         await self.open()
         await self.db.run(lambda tx: editing.set_status(tx, id, status, at=self._now()))
 

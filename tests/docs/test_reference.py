@@ -6,6 +6,10 @@ import importlib.util
 import re
 from pathlib import Path
 
+import pytest
+
+from agentmail import Inbox, Message, Sent, Thread, Turn
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -24,6 +28,16 @@ def test_every_page_is_reachable_from_the_index() -> None:
     pages = [p.relative_to(ROOT / "docs") for p in (ROOT / "docs").rglob("*.md") if p.name != "index.md"]
     missing = [str(p) for p in pages if f"({p})" not in index and p.parent.name != "decisions"]
     assert missing == []
+
+
+@pytest.mark.parametrize("cls", [Inbox, Turn, Message, Thread, Sent])
+def test_what_a_program_calls_is_on_its_page(cls: type[object]) -> None:
+    page = (ROOT / "docs/reference/inbox.md").read_text("utf-8")
+    names = {n for n in vars(cls) if not n.startswith("_")} | set(getattr(cls, "model_fields", ()))
+    names |= {n for n in dir(cls) if not n.startswith("_")} if cls is Inbox else set()
+    inside = {"answer", "home", "bound_to", "known_ids", "people", "recipients", "model_computed_fields", "model_copy"}
+    named = {name for code in re.findall(r"`([^`]+)`", page) for name in re.findall(r"\w+", code)}
+    assert sorted(n for n in names - inside - named if not n.startswith("model_")) == []
 
 
 def test_every_kind_of_event_is_on_its_page() -> None:

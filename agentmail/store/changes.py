@@ -49,7 +49,10 @@ POLL = 30.0
 async def announce(tx: Tx) -> None:
     """Tell the others when this transaction commits. SQLite needs no telling."""
     if tx.dialect.name != "sqlite":
-        await tx.execute(text(f"SELECT pg_notify('{CHANNEL}', '')"))
+        await _TELL.run(tx)
+
+
+_TELL = Statement(lambda _: text(f"SELECT pg_notify('{CHANNEL}', '')"))
 
 
 class Changes:

@@ -1,19 +1,21 @@
-"""Statements that every mail needs, built once; on SQLite they go to the driver, past SQLAlchemy.
+"""Statements that every mail needs, built once; inside a transaction they go to the driver, past SQLAlchemy.
 
 SQLAlchemy takes 0.1 ms for a statement that was built before and 0.4 ms for one that is built anew, SQLite 0.004 ms for
 either; filing one message is some twenty statements. Inside a write transaction of SQLite nobody is waited for (see
-`sqlite_driver`), so nothing is lost by the short way. The tables stay the schema: a statement is Core's, and PostgreSQL
-gets it from SQLAlchemy.
+`sqlite_driver`), so nothing is lost by the short way. On PostgreSQL SQLAlchemy begins the transaction with its first
+statement, and ends it; what only selects, and rows in bulk, go to asyncpg in between. The tables stay the schema: a
+statement is Core's.
 
 Where somebody listens to the engine's statements (to log, count or kill at them) all go through SQLAlchemy.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import ColumnElement, Executable, any_, bindparam, func, select
 from sqlalchemy import column as column_
@@ -24,6 +26,8 @@ from sqlalchemy.exc import DBAPIError
 from .database import Tx
 from .sqlite_driver import Connection
 from .writer import Kept
+
+T = TypeVar("T")
 
 
 class Result(NamedTuple):
@@ -57,10 +61,15 @@ class Statement:
     async def run(self, tx: Tx, /, **values: Any) -> Result:
         """Run it once."""
         driver = driver_of(tx)
-        if driver is None:
-            done = await tx.execute(self._of(tx), values)
-            return Result(done.all() if done.returns_rows else (), done.rowcount)
-        return await at_once(driver, *self.for_driver(values, postgres=False))
+        if driver is not None:
+            return await at_once(driver, *self.for_driver(values, postgres=False))
+        asyncpg = asyncpg_of(tx)
+        if asyncpg is not None and self._compiled(postgres=True)[0].startswith("SELECT"):
+            sql, given = self.for_driver(values, postgres=True)
+            found = await translated(tx, sql, given, asyncpg.fetch(sql, *given))
+            return Result(found, len(found))
+        done = await tx.execute(self._of(tx), values)
+        return Result(done.all() if done.returns_rows else (), done.rowcount)
 
     async def many(self, tx: Tx, rows: Sequence[Mapping[str, Any]]) -> None:
         """Run it for each of these."""
@@ -101,6 +110,8 @@ async def rows(tx: Tx, sql: str, values: Sequence[Any]) -> None:
         return
     if (driver := driver_of(tx)) is not None:
         await at_once(driver, sql, values, many=True)
+    elif (asyncpg := asyncpg_of(tx)) is not None:
+        await translated(tx, sql, values, asyncpg.executemany(sql, values))
     else:
         await tx.exec_driver_sql(sql, list(values))
 
@@ -132,6 +143,35 @@ def driver_of(tx: Tx) -> Connection | None:
         return None
     driver = connection.connection.driver_connection
     return driver if isinstance(driver, Connection) and driver.writing else None
+
+
+def asyncpg_of(tx: Tx) -> Any | None:
+    """asyncpg's connection inside a transaction of PostgreSQL that has begun there too; else None."""
+    connection = tx.sync_connection
+    if tx.dialect.name != "postgresql" or connection is None or not connection.in_transaction():
+        return None
+    if connection.invalidated:
+        return None
+    if connection.dispatch.before_cursor_execute or connection.dispatch.after_cursor_execute:
+        return None
+    driver = connection.connection.driver_connection
+    return driver if driver is not None and driver.is_in_transaction() else None
+
+
+async def translated(tx: Tx, sql: str, values: Any, asked: Awaitable[T]) -> T:
+    """What asyncpg answers; what it raises, and what then becomes of the connection, is as SQLAlchemy would have it."""
+    try:
+        return await asked
+    except asyncio.CancelledError:
+        await tx.invalidate()  # nobody knows how far it came
+        raise
+    except Exception as exc:
+        driver = tx.sync_connection.connection.driver_connection  # type: ignore[union-attr]
+        if driver is None or driver.is_closed():
+            await tx.exec_driver_sql("SELECT 1")  # SQLAlchemy meets it too, and throws its other connections away
+        if type(exc).__module__.partition(".")[0] == "asyncpg":
+            raise DBAPIError.instance(sql, values, exc, Exception, dialect=_ASYNCPG) from exc
+        raise
 
 
 async def at_once(driver: Connection, sql: str, values: Any, *, many: bool = False) -> Result:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, bindparam, or_, select
 
 from ..threads.placement import Board, Link, atoms_of
 from . import holders
 from .arrivals import Prepared
 from .database import Tx
-from .direct import Statement, among, listed
+from .direct import Statement, among, listed, rows
 from .holders import chunks
 from .subjects import Span
 from .tables.threads import APART, LOCATION, MESSAGE, PERSON, THREAD
@@ -20,6 +20,12 @@ _NEWS = 10_000
 """Atoms in one statement."""
 _FEW_ASKED = 64
 """Atoms that are looked up one by one in each thread; of more, the rows of the threads are read."""
+
+
+_NAMED = (
+    "INSERT INTO ident (account, key, holders) SELECT $1::text, unnest($2::text[]), '[]' ON CONFLICT DO NOTHING"
+)
+"""PostgreSQL: rows for ids that have none, so that there is something to lock."""
 
 
 def _locked(query: Select[Any], column: ColumnElement[Any], *, postgres: bool) -> Select[Any]:
@@ -103,13 +109,7 @@ class Gathering:
         if not wanted:
             return
         if self.postgres:
-            await self.tx.execute(
-                text(
-                    "INSERT INTO ident (account, key, holders) SELECT :account, unnest(CAST(:keys AS text[])), '[]' "
-                    "ON CONFLICT DO NOTHING"
-                ),
-                {"account": self.account, "keys": wanted},
-            )
+            await rows(self.tx, _NAMED, [(self.account, wanted)])
         found = await holders.read(self.tx, self.account, wanted, lock=True)
         threads = {hold.thread for holds in found.values() for hold in holds}
         await self._lock_threads(threads)

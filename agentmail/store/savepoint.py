@@ -9,23 +9,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from .database import Tx
-from .direct import at_once, driver_of
+from .direct import asyncpg_of, at_once, driver_of, translated
 
 
 @asynccontextmanager
 async def savepoint(tx: Tx) -> AsyncIterator[None]:
     """A part of a transaction that is undone when it raises, and only it."""
     driver = driver_of(tx)
-    if driver is None:
+    if driver is None and asyncpg_of(tx) is None:
         async with tx.begin_nested():
             yield
         return
-    await at_once(driver, "SAVEPOINT part", ())
+    await _say(tx, "SAVEPOINT part")
     try:
         yield
     except BaseException:
-        if driver.in_transaction:  # SQLite itself ends it when the disk is full
-            await at_once(driver, "ROLLBACK TO part", ())
-            await at_once(driver, "RELEASE part", ())
+        # SQLite itself ends the transaction when the disk is full, PostgreSQL when the connection is lost.
+        if driver.in_transaction if driver is not None else asyncpg_of(tx) is not None:
+            await _say(tx, "ROLLBACK TO part")
+            await _say(tx, "RELEASE part")
         raise
-    await at_once(driver, "RELEASE part", ())
+    await _say(tx, "RELEASE part")
+
+
+async def _say(tx: Tx, sql: str) -> None:
+    if (driver := driver_of(tx)) is not None:
+        await at_once(driver, sql, ())
+    elif (asyncpg := asyncpg_of(tx)) is not None:
+        await translated(tx, sql, (), asyncpg.execute(sql))

@@ -93,7 +93,7 @@ async def hold(tx: Tx, *names: str) -> None:
     """
     if tx.dialect.name == "postgresql":
         for name in sorted(names):
-            await tx.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7))"), {"name": name})
+            await _HOLD.run(tx, name=name)
 
 
 async def add(tx: Tx, rows: Sequence[tuple[Mapping[str, Any], Sequence[str], bytes, int]]) -> list[Submission]:
@@ -437,6 +437,7 @@ _ANSWERS = Statement(
         S.account == bindparam("account"), S.answers == bindparam("message"), S.generation.is_not(None)
     )
 )
+_HOLD = Statement(lambda postgres: text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 7))"))
 _UNCRASHED = Statement(
     lambda postgres: text("INSERT INTO uncrashed (id) VALUES (1) ON CONFLICT DO NOTHING RETURNING id")
 )

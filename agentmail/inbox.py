@@ -18,12 +18,12 @@ from .dispatching import Dispatcher
 from .errors import BadInput, NotFound, StaleThread
 from .home import Home, at_home
 from .mailsync import Ahead, FirstRun, Health, MailSync
-from .message import compose
+from .message import compose, recipients
 from .message.models import Address, Attachment, Draft, Message, Outgoing
 from .oauth import saved_token
 from .onserver import OnServer
 from .outbox import Outbox
-from .policy import Kind, Policy
+from .policy import Kind, Policy, nobody_reads
 from .routing import Choice, Route
 from .sent import Sent, shown
 from .settings import Account, Settings
@@ -247,7 +247,8 @@ class Inbox(Deciding, OnServer, Teamwork):
         outgoing = await self._compose_reply(
             parent, text, html=html, reply_all=reply_all, cc=cc, attachments=attachments, quote=quote
         )
-        return await self._submit(outgoing, kind="reply", answers=parent, key=key, send_at=send_at)
+        left_out = self._unread(parent) if reply_all else ()
+        return await self._submit(outgoing, kind="reply", answers=parent, key=key, send_at=send_at, left_out=left_out)
 
     async def send(
         self,
@@ -385,6 +386,7 @@ class Inbox(Deciding, OnServer, Teamwork):
             html=html,
             sender=self._sender(),
             reply_all=reply_all,
+            without=self._unread(parent) if reply_all else (),
             cc=_addresses(cc),
             attachments=tuple(attachments),
             quote=quote,
@@ -395,6 +397,19 @@ class Inbox(Deciding, OnServer, Teamwork):
             secret=self.store.secret,
             now=self._clock(),
         )
+
+    def _unread(self, parent: Message) -> tuple[str, ...]:
+        """Whom a reply to all leaves out, since nobody reads there. None when it would reach nobody else: then the
+        policy says what is wrong.
+        """
+        if self.policy.answer_automatic:
+            return ()
+        own = self.account.own_addresses
+        to, cc = recipients.of_reply(parent, own, reply_all=True)
+        unread = tuple(a.key for a in (*to, *cc) if nobody_reads(a.key))
+        kept = recipients.of_reply(parent, own, reply_all=True, without=unread)
+        still = {a.key for people in kept for a in people}
+        return tuple(a for a in unread if a not in still) if still else ()
 
     def _sender(self) -> Address:
         return Address(name=self.account.name, email=self.account.address)
@@ -413,8 +428,9 @@ class Inbox(Deciding, OnServer, Teamwork):
         return stored
 
     async def _submit(
-        self, outgoing: Outgoing, *, kind: Kind, answers: Message | None, key: str | None, send_at: datetime | None
-    ) -> Sent:
+        self, outgoing: Outgoing, *, kind: Kind, answers: Message | None, key: str | None, send_at: datetime | None,
+        left_out: Sequence[str] = (),
+    ) -> Sent:  # fmt: skip
         """One transaction writes the message into its thread and the submission row; then one attempt."""
         await self.store.register(self.account.key, self.account.own_addresses)
 
@@ -423,14 +439,16 @@ class Inbox(Deciding, OnServer, Teamwork):
                 await belonging.belongs_to(tx, int(queued.thread[1:]), account=self.account.key, agent=self.agent)
 
         sent = await self._outbox.submit(
-            outgoing, then=ours, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True
-        )
+            outgoing, then=ours, kind=kind, answers=answers, key=key, send_at=send_at, agent=self.agent, again=True,
+            left_out=left_out,
+        )  # fmt: skip
         return self._bound(sent)
 
     async def answer(self, claim: Claim, original: Message, text: str | None, **options: Any) -> Sent:
         """What `turn.reply` does: the claim, the reading and the row are checked and written in one transaction."""
         key, again = str(options.pop("key")), bool(options.pop("again"))
         outgoing = await self._compose_reply(original, text, **options)
+        left_out = self._unread(original) if options["reply_all"] else ()
 
         async def work(tx: Tx) -> Sent:
             newest = await claims.look(tx, claim)
@@ -443,7 +461,7 @@ class Inbox(Deciding, OnServer, Teamwork):
                     "and the thread comes back with it"
                 )
             return await self._outbox.enqueue(
-                tx, outgoing, kind="reply", answers=original, key=key, agent=claim.agent, again=again
+                tx, outgoing, kind="reply", answers=original, key=key, agent=claim.agent, again=again, left_out=left_out
             )
 
         return self._bound(await self._outbox.deliver((await self.store.db.run(work)).id))

@@ -39,6 +39,7 @@ from .message.domains import address_key
 from .message.models import Message, Outgoing
 from .message.parse import parse
 from .policy import Kind, Origin, Policy, Situation, decide
+from .policy import left_out as left_out_reason
 from .recovery import LOOKS, Evidence
 from .sent import Recipient, Sent, State, shown
 from .settings import Account
@@ -130,12 +131,14 @@ class Outbox(Delivery):
         key: str | None = None, send_at: datetime | None = None, origin: Origin = "program", agent: str = "",
         again: bool = True, at_most_once: bool | None = None, attachments_elsewhere: Sequence[str] = (),
         attachments_unknown: Sequence[str] = (), read_elsewhere: Sequence[str] = (), approved_by: str = "",
+        left_out: Sequence[str] = (),
     ) -> Sent:  # fmt: skip
         """Freeze a message as a row, and file it in its thread, in the caller's transaction. Nothing is sent yet.
 
         Args:
             key: Makes it happen once for good: the same key gives the first submission back.
             send_at: Not before this time.
+            left_out: Who does not get this reply to all, because nobody reads there; kept with it as an explanation.
             again: False: refuse a second answer to the same message.
             approved_by: A person wrote or approved exactly this.
 
@@ -150,6 +153,7 @@ class Outbox(Delivery):
             tx, ready, await database_now(tx), kind=kind, answers=answers, key=key, send_at=send_at, origin=origin,
             agent=agent, again=again, at_most_once=at_most_once, attachments_elsewhere=attachments_elsewhere,
             attachments_unknown=attachments_unknown, read_elsewhere=read_elsewhere, approved_by=approved_by,
+            left_out=left_out,
         )  # fmt: skip
         return admitted if isinstance(admitted, Sent) else (await self._write_rows(tx, [admitted]))[0]
 
@@ -253,6 +257,7 @@ class Outbox(Delivery):
         key: str | None = None, send_at: datetime | None = None, origin: Origin = "program", agent: str = "",
         again: bool = True, at_most_once: bool | None = None, attachments_elsewhere: Sequence[str] = (),
         attachments_unknown: Sequence[str] = (), read_elsewhere: Sequence[str] = (), approved_by: str = "",
+        left_out: Sequence[str] = (),
     ) -> Sent | _Admitted:  # fmt: skip
         """Everything that is decided before a row is written; the first submission when the key was used."""
         if send_at is not None and send_at.tzinfo is None:
@@ -297,7 +302,8 @@ class Outbox(Delivery):
                 "generation": generation, "mail_from": mail_from, "subject": message.subject[:500],
                 "size": len(outgoing.raw), "digest": digest(outgoing.raw, mail_from, recipients),
                 "at_most_once": self.policy.at_most_once if at_most_once is None else at_most_once,
-                "reasons": [r.model_dump() for r in decision.reasons], "created_at": now, "next_at": due,
+                "reasons": [r.model_dump() for r in (*decision.reasons, *map(left_out_reason, left_out))],
+                "created_at": now, "next_at": due,
                 "expires_at": due + EXPIRES.total_seconds(), "attempts": 0, "epoch": 0, "looks": 0, "error": "",
                 "reply": "", "copied": False, "decision": "approved" if approved_by else "",
                 "decided_by": approved_by, "decided_at": now if approved_by else None,

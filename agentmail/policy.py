@@ -253,7 +253,7 @@ def _never(policy: Policy, s: Situation) -> Iterable[Reason]:
             text=f"{s.answers.id or 'the message'} is {machine}, and machines are not answered",
         )
     for address in s.recipients:
-        if _NO_REPLY.search(address) or _SYSTEM.search(address):
+        if nobody_reads(address):
             yield Reason(
                 rule="loop:no-reply",
                 action="deny",
@@ -267,6 +267,19 @@ def _never(policy: Policy, s: Situation) -> Iterable[Reason]:
             action="deny",
             text="the message has a null sender, which asks for no answer (RFC 3834 2)",
         )
+
+
+def nobody_reads(address: str) -> bool:
+    """Whether an address says that it is no person's: no-reply, MAILER-DAEMON, a list's machine."""
+    return bool(_NO_REPLY.search(address) or _SYSTEM.search(address))
+
+
+def left_out(address: str) -> Reason:
+    """Why somebody does not get a reply to all."""
+    return Reason(
+        rule="loop:no-reply", action="allow", address=address,
+        text=f"{address} was left out of the reply to all: nobody reads it (loop:no-reply)",
+    )  # fmt: skip
 
 
 def _loops(policy: Policy, s: Situation) -> Iterable[Reason]:

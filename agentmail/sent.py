@@ -54,7 +54,7 @@ class Sent(Value):
     subject: str = ""
     recipients: tuple[Recipient, ...] = ()
     reasons: tuple[str, ...] = ()
-    """Why it is held: one sentence for each rule."""
+    """Why it is held: one sentence for each rule. And who was left out of a reply to all."""
     attempts: int = 0
     created_at: datetime
     next_attempt: datetime | None = None

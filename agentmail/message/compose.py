@@ -46,6 +46,7 @@ def reply(
     html: str | None = None,
     to: Iterable[Address | str] | None = None,
     reply_all: bool = False,
+    without: Collection[str] = (),
     cc: Iterable[Address | str] = (),
     attachments: Sequence[Attachment] = (),
     quote: bool = False,
@@ -67,6 +68,7 @@ def reply(
 
     Args:
         to: Instead of whom the message asks replies to go to.
+        without: Addresses to leave out of a reply to all, such as those that nobody reads.
         own_addresses: Further addresses of ours.
         ancestors: The messages above `original`, in any order, as far as they are known: one of them may carry the
             Thread-Index that `original` lacks.
@@ -83,7 +85,7 @@ def reply(
     writing = _Writing.begin(sender, utf8=utf8, message_id=message_id, secret=secret, now=now, token=token)
     own = {writing.sender.key, *(a.lower() for a in own_addresses)}
     if to is None:
-        first, others = recipients.of_reply(original, own, reply_all=reply_all, utf8=utf8)
+        first, others = recipients.of_reply(original, own, reply_all=reply_all, utf8=utf8, without=without)
     else:
         first, others = recipients.given(to, utf8=utf8), []
     taken = {a.key for a in (*first, *others)}

@@ -105,21 +105,23 @@ def found(people: Iterable[Address], *, without: Collection[str] = (), utf8: boo
 
 
 def of_reply(
-    original: Message, own: Collection[str], *, reply_all: bool, utf8: bool = False
+    original: Message, own: Collection[str], *, reply_all: bool, utf8: bool = False, without: Collection[str] = ()
 ) -> tuple[list[Address], list[Address]]:
     """To and Cc of a reply (RFC 5322 3.6.3): Reply-To, else From; a reply to our own mail goes to whom that went.
 
-    Our own addresses are left out, and Bcc is never looked at: whoever got a blind copy was not addressed.
+    Our own addresses are left out, and Bcc is never looked at: whoever got a blind copy was not addressed. So are those
+    in `without`, but where the message itself asks for the reply.
     """
     ours = original.outgoing or (original.sender is not None and original.sender.key in own)
     author = (original.sender,) if original.sender is not None else ()
     wanted: Sequence[Address] = original.to if ours else original.reply_to or author
-    to = found(wanted, without=own, utf8=utf8)
+    to = found(wanted, without={*own, *without} if ours else own, utf8=utf8)
     if not to and not ours:
         to = found(author, without=own, utf8=utf8)  # Reply-To led nowhere, or back to ourselves
     if not to and ours:
-        to = found(original.cc, without=own, utf8=utf8)
-    cc = found((*original.to, *original.cc), without={*own, *(a.key for a in to)}, utf8=utf8) if reply_all else []
+        to = found(original.cc, without={*own, *without}, utf8=utf8)
+    taken = {*own, *without, *(a.key for a in to)}
+    cc = found((*original.to, *original.cc), without=taken, utf8=utf8) if reply_all else []
     return to, cc
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from agentmail import Inbox
 from agentmail.errors import Refused
 from agentmail.message.identifiers import make_message_id
 from agentmail.message.models import Envelope, Message, Outgoing
@@ -19,7 +20,7 @@ from agentmail.store import ThreadStore
 from agentmail.testing import ManualClock
 
 from .conftest import Bench
-from .scripted import ScriptedSmtp
+from .scripted import ScriptedSmtp, with_password
 
 
 class Bot:
@@ -163,3 +164,55 @@ async def test_the_people_of_a_thread(bench: Bench) -> None:
     assert [] == await rules("ana@test.local")
     assert ["eve@else.test"] == await rules("ana@test.local", "eve@else.test")
     assert "bob@else.test" in await rules("bob@else.test")
+
+
+def inbox_of(bench: Bench) -> Inbox:
+    bench.server.extensions = ("AUTH PLAIN",)
+    return Inbox(with_password(bench.server.account()), store=bench.store, clock=bench.clock)
+
+
+async def asked(bench: Bench, *, sender: str = "ana@test.local", cc: str = "", more: str = "") -> Message:
+    headers = (f"Cc: {cc}\r\n" if cc else "") + more
+    return await bench.receive(sender=sender, headers=headers)
+
+
+async def test_a_reply_to_all_leaves_out_what_nobody_reads(bench: Bench) -> None:
+    """Ana copied her ticket system: she and Bob get the answer, and it says who does not."""
+    question = await asked(bench, cc="bob@test.local, No-Reply@shop.test, mailer-daemon@test.local")
+    async with inbox_of(bench) as inbox:
+        sent = await inbox.reply(question, "yes", reply_all=True)
+        assert "sent" == sent.state
+        assert ["ana@test.local", "bob@test.local"] == bench.server.taken[0][1]
+        assert b"shop.test" not in bench.server.taken[0][2].partition(b"\r\n\r\n")[0]
+        assert ["no-reply@shop.test", "mailer-daemon@test.local"] == [r.split()[0] for r in sent.reasons]
+        assert sent.reasons == (await inbox.submission(sent.id)).reasons
+        async with inbox.claim(str(question.thread)) as turn:
+            again = await turn.reply("and yes", to=question, reply_all=True, again=True)
+        assert (sent.reasons, sent.recipients) == (again.reasons, again.recipients)
+        plain = await inbox.reply(question, "only you")
+        assert ((), ["ana@test.local"]) == (plain.reasons, [r.address for r in plain.recipients])
+
+
+@pytest.mark.parametrize(
+    ("sender", "cc", "more"),
+    [("noreply@shop.test", "", ""), ("noreply@shop.test", "bob@test.local", ""),
+     ("ana@test.local", "bob@test.local", "Reply-To: noreply@shop.test\r\n")],
+)  # fmt: skip
+async def test_who_asks_for_no_reply_gets_none_from_a_reply_to_all_either(
+    bench: Bench, sender: str, cc: str, more: str
+) -> None:
+    question = await asked(bench, sender=sender, cc=cc, more=more)
+    async with inbox_of(bench) as inbox:
+        with pytest.raises(Refused, match=r"nobody reads|bulk mail"):
+            await inbox.reply(question, "yes", reply_all=True)
+    assert [] == bench.server.taken
+
+
+async def test_a_follow_up_to_all_leaves_them_out_too(bench: Bench) -> None:
+    async with inbox_of(bench) as inbox:
+        first = await inbox.send(["noreply@shop.test", "ana@test.local"], "x", "hello", cc=["bob@test.local"])
+        sent = await inbox.reply(str(first.message), "still there?", reply_all=True)
+        assert ["ana@test.local", "bob@test.local"] == [r.address for r in sent.recipients]
+        alone = await inbox.send(["noreply@shop.test"], "x", "hello")
+        with pytest.raises(Refused, match="nobody reads"):
+            await inbox.reply(str(alone.message), "still there?", reply_all=True)

@@ -1,6 +1,6 @@
 """A durable workflow (DBOS, on SQLite) that waits for a mail, is killed while it waits, and goes on.
 
-    pip install dbos
+    pip install 'agentmail-inbox[testing]' dbos
     python examples/durable_workflow.py     # on a mail server inside this process: no account, no key
 
 The bridge is two lines. The workflow waits with `DBOS.recv_async`; the turn that brings the answer wakes it with

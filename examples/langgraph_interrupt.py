@@ -1,6 +1,6 @@
 """A LangGraph graph that asks a person by mail and goes on days later, in another process.
 
-    pip install langgraph langgraph-checkpoint-sqlite
+    pip install 'agentmail-inbox[testing]' langgraph langgraph-checkpoint-sqlite
     python examples/langgraph_interrupt.py     # on a mail server inside this process: no account, no key
 
 The graph stops at `interrupt()`, and its checkpoint lies in SQLite. Nothing waits meanwhile: the answer comes as a

@@ -1,6 +1,6 @@
 """A pydantic-ai agent whose tool is a person: the run ends when it asks, and goes on when the answer comes by mail.
 
-    pip install pydantic-ai-slim
+    pip install 'agentmail-inbox[testing]' pydantic-ai-slim
     python examples/pydantic_ai_deferred.py     # on a mail server inside this process: no account, no key
 
 `CallDeferred` ends the run with the question. The run's messages are kept with the thread (`turn.data`, saved in the

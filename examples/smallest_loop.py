@@ -1,5 +1,6 @@
 """The smallest agent loop: poll, answer what a person wrote, say what happened.
 
+    pip install 'agentmail-inbox[testing]'
     python examples/smallest_loop.py          # on a mail server inside this process: no account, no key
     python examples/smallest_loop.py --real   # on the account in AGENTMAIL_ADDRESS, AGENTMAIL_PASSWORD …
 

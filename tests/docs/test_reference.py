@@ -30,6 +30,17 @@ def test_every_page_is_reachable_from_the_index() -> None:
     assert missing == []
 
 
+def test_every_decision_is_in_their_list() -> None:
+    """Under its number and its title, in the order of the numbers."""
+    pages = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    titles = [page.read_text("utf-8").partition("\n")[0].removeprefix("# ") for page in pages]
+    assert [(page.name[:4], title) for page, title in zip(pages, titles, strict=True)] == [
+        (f"{int(title.partition('.')[0]):04}", title) for title in titles
+    ]
+    listed = re.findall(r"^- \[(.*)\]\((.*)\)$", (ROOT / "docs/decisions/README.md").read_text("utf-8"), re.MULTILINE)
+    assert listed == [(title, page.name) for page, title in zip(pages, titles, strict=True)]
+
+
 @pytest.mark.parametrize("cls", [Inbox, Turn, Message, Thread, Sent])
 def test_what_a_program_calls_is_on_its_page(cls: type[object]) -> None:
     page = (ROOT / "docs/reference/inbox.md").read_text("utf-8")

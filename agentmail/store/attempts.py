@@ -217,7 +217,7 @@ _MARK = _both(
 )  # fmt: skip
 _SETTLE = _both(
     # A reply of 250 is knowledge, and outlives the lease: it keeps others from sending the mail again, those too who
-    # took it already and have not marked it.
+    # took it already and have not marked it. And who canceled it shall know.
     # A failed reply leaves room for another one.
     # A row that gets lost again is looked for as often as the first time.
     "UPDATE submission SET state = g.s, code = g.c, error = g.t, reply = g.r, looks = 0, "
@@ -226,7 +226,7 @@ _SETTLE = _both(
     "marker_at = CASE WHEN g.s = 'queued' THEN NULL ELSE marker_at END, "
     "generation = CASE WHEN g.s = 'failed' THEN NULL ELSE generation END "
     "FROM GIVEN WHERE submission.id = g.i AND ((submission.state = 'sending' AND submission.epoch = g.e) "
-    "OR (g.s = 'sent' AND (submission.state IN ('unknown', 'queued') "
+    "OR (g.s = 'sent' AND (submission.state IN ('unknown', 'queued', 'canceled') "
     "OR (submission.state = 'sending' AND submission.marker_at IS NULL)))) RETURNING submission.id",
     i="bigint", e="bigint", s="text", c="integer", t="text", r="text", n="double precision",
 )  # fmt: skip

@@ -438,6 +438,24 @@ async def test_a_250_that_comes_too_late_leaves_the_row_to_who_sends_again(bench
         assert written == await run(lambda tx, r=sent: attempts.settle(tx, [r], now=0.0))  # type: ignore[misc]
 
 
+async def test_a_250_that_comes_after_it_was_canceled_is_told(bench: Bench) -> None:
+    """It was looked for in vain and queued, and somebody stopped it: but its first worker had sent it."""
+    await bench.box.queue(bench.mail())
+    run, account = bench.store.db.run, bench.box.account.key
+
+    async def first(tx: Tx) -> int:
+        [row] = await attempts.claim(tx, account, now=await database_now(tx), lease=180.0, limit=1)
+        await _marked(tx, row.epoch)
+        return row.epoch
+
+    epoch = await run(first)
+    await run(lambda tx: submissions.change(tx, 1, states=["sending"], state="queued", marker_at=None, next_at=0))
+    await bench.box.cancel("o1", by="Bo")
+    sent = attempts.Result(1, epoch, "sent", 250, "", "250 ok", whole=True)
+    assert {1} == await run(lambda tx: attempts.settle(tx, [sent], now=0.0))
+    assert ("sent", ["sent"]) == ((row := await bench.box.get("o1")).state, [r.state for r in row.recipients])
+
+
 async def _marked(tx: Tx, epoch: int) -> set[int]:
     return await attempts.mark(tx, [(1, epoch)], now=await database_now(tx))
 

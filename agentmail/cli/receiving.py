@@ -321,7 +321,8 @@ async def follow(box: Inbox, *, as_json: bool) -> None:
     health = await box.health()
     if not as_json:
         read = ", ".join(m.name for m in health.mailboxes) or "nothing yet"
-        state = "" if health.state == "ok" else f"; {health.state}: {health.error}"
+        state = "" if health.state == "ok" else f"; {health.state}"
+        state += f": {health.error}" if health.error else ""
         out.print(Text(plain(f"watching {health.account}: {read}{state}"), style="dim"), soft_wrap=True)
     async for event in box.watch(after=seen):
         if as_json:

@@ -262,17 +262,26 @@ class Link:
         if not future.done():  # the resolver has no deadline of its own, and a thread in it cannot be woken
             future.add_done_callback(_forget)
             await self._finish()
-            raise Unreachable(f"IMAP {self.where}: no answer within {deadline:g} s while {doing}")
+            raise Unreachable(f"IMAP {self.where}: no answer within {deadline:g} s while {doing}{self._silent(step)}")
         exc = future.exception()
         if exc is None:
             return future.result()
         if late:
             await self._finish()
-            raise translate.Lost(f"IMAP {self.where}: no complete answer within {deadline:g} s while {doing}") from exc
+            late_for = f"no complete answer within {deadline:g} s while {doing}{self._silent(step)}"
+            raise translate.Lost(f"IMAP {self.where}: {late_for}") from exc
+        if isinstance(exc, TimeoutError):
+            doing += self._silent(step)
         error = translate.translated(exc, self.where, doing, step=step)
         if translate.is_dead(exc) or translate.is_dead(error):
             await self._finish()
         raise error from exc
+
+    def _silent(self, step: translate.Step) -> str:
+        """What else it may be when nobody speaks: on a TLS port the client has to begin."""
+        if step != "connect" or self._socket is None or self.account.imap_security == "tls":
+            return ""
+        return " (is it a TLS port, as 993 is? Then imap_security is tls)"
 
     # -- while the loop has the socket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import imaplib
+import re
 import socket
 import ssl
 from typing import Literal
@@ -17,6 +18,9 @@ from ..errors import (
     Unreachable,
 )
 from .refusals import meaning, pause_for
+
+_BAD = re.compile(r"^(?:\w+ )+command error: BAD \[b['\"](.*)['\"]\]$")
+"""imaplib's words around those of the server."""
 
 Step = Literal["", "connect", "login"]
 """What a failure happened in: before anything may be said to an account, in its login, or in a session."""
@@ -66,7 +70,8 @@ def translated(exc: BaseException, where: str, doing: str, *, step: Step = "") -
     if isinstance(exc, AgentMailError):
         return exc
     # What a server says is shown on terminals: no escape sequence of its own.
-    reason = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(str(exc).split())[:300])
+    reason = _BAD.sub(r"\1", " ".join(str(exc).split()))[:300]
+    reason = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in reason)
     if isinstance(exc, ssl.SSLError | OSError) and (network := _network(exc, where, reason)) is not None:
         return network
     means = meaning(reason, logging_in=step == "login")
@@ -81,6 +86,8 @@ def translated(exc: BaseException, where: str, doing: str, *, step: Step = "") -
         )
     if isinstance(exc, TimeoutError):
         return Lost(f"IMAP {where}: no answer while {doing}; the server is slow or the network is gone")
+    if step == "connect" and "unexpected response" in reason:
+        return Unreachable(_no_imap(where, reason.partition("response: ")[2]))
     if _dropped(exc):
         return Lost(f"IMAP {where}: connection lost while {doing}: {reason or type(exc).__name__}")
     if not isinstance(exc, imaplib.IMAP4.error):
@@ -121,22 +128,41 @@ def _said_no(where: str, doing: str, reason: str, means: str, step: Step) -> Ser
     """The server answered, and the answer was no."""
     if means == "refused":
         return AuthenticationFailed(
-            f"IMAP {where}: the server refused user name, password or token ({reason}); many providers want an "
-            "app password or OAuth2"
+            f"IMAP {where}: the server refused user name, password or token ({reason}); {_instead(reason, where)}"
         )
+    if means == "full":
+        full = f"IMAP {where}: the account has no room left ({reason}); delete mail, or get more room"
+        return Unreachable(full) if step else MailboxError(full)
     if means == "away" and step == "login":
         return Unreachable(f"IMAP {where}: login is not possible now: {reason}")
     if "* BYE" in reason:  # instead of a greeting
         return Unreachable(f"IMAP {where}: the server takes no connection now: {reason}")
     if step:
-        return Unreachable(
-            f"IMAP {where}: what answers there does not speak IMAP as it should ({reason}); check imap_host and "
-            "imap_port"
-        )
+        return Unreachable(_no_imap(where, reason))
     if means == "away":
         return Unreachable(f"IMAP {where}: not available while {doing}: {reason}")
     if means == "missing":
         return NoSuchMailbox(f"IMAP {where}: no such mailbox while {doing}: {reason}")
-    if means == "full":
-        return MailboxError(f"IMAP {where}: the account has no room left ({reason}); delete mail, or get more room")
     return MailboxError(f"IMAP {where}: the server said no while {doing}: {reason}")
+
+
+def _no_imap(where: str, said: str) -> str:
+    said = f" ({said})" if said not in {"", "None"} else ""
+    return f"IMAP {where}: what answers there does not speak IMAP as it should{said}; check imap_host and imap_port"
+
+
+_MICROSOFT = re.compile(r"^(?:outlook\.office(?:365)?|imap-mail\.outlook)\.com:", re.IGNORECASE)
+_SWITCHED_OFF = re.compile(
+    r"(?:not enabled|disabled) for imap|enable\b.* imap|imap (?:access |use )?is disabled", re.IGNORECASE
+)
+
+
+def _instead(reason: str, where: str) -> str:
+    """What a person may do about a refused login: by the server's words, or by what its provider takes."""
+    if _SWITCHED_OFF.search(reason):
+        return "IMAP is switched off for this account: switch it on in the provider's settings"
+    if _MICROSOFT.match(where) or "basic auth" in reason.lower():
+        return "Microsoft takes no passwords: `agentmail login outlook`"
+    if "application-specific password" in reason.lower():
+        return "make an app password in the provider's settings, or use OAuth2 (`agentmail login`)"
+    return "many providers want an app password or OAuth2"

@@ -69,6 +69,7 @@ class Looking(Server):
                 ]
                 newest = max((received for received, _ in dated), default=None)
                 transits = sorted((received - sent).total_seconds() for received, sent in dated if sent is not None)
+            await self._served()
             return Look(connection.capabilities, boxes, there.exists, newest, tuple(transits), seconds)
 
     async def find_arrived(self, message_id: str) -> Fetched | None:

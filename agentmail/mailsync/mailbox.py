@@ -109,7 +109,8 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             position = await self._reach_back(connection, position)
         self.position = position
         now = self.now().timestamp()
-        if not self.thorough and now - position.synced_at < SWEEP and self._unchanged(position):
+        quick = not self.thorough and not position.error and now - position.synced_at < SWEEP
+        if quick and self._unchanged(position):
             return self.result
         told = connection.tells_who_left and self._changed_since() is not None
         whole = now - position.reconciled_at >= RECONCILE or (self._fewer(position) and not told)

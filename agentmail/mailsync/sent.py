@@ -34,9 +34,11 @@ class SentCopies(Server):
 
     async def _once_more(self, work: Callable[[], Any]) -> Any:
         try:
-            return await work()
+            done = await work()
         except Lost:
-            return await work()
+            done = await work()
+        await self._served()
+        return done
 
     async def _find_sent(self, message_id: str) -> bool:
         connection = await self.connection()

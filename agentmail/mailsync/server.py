@@ -56,7 +56,10 @@ class Server:
         self.watches = False
         """This one waits for mail: one of the account's connections is kept for such."""
         self._slot: tuple[str, int] | None = None
-        self._unserved = False
+        self._unproven = ""
+        """`unserved` or `throttled`, as long as this connection has not shown that it is over."""
+        self._unopened: ServerError | None = None
+        """Why the last attempt to connect came to nothing."""
         self._offered = ""
         """The token of the last login."""
         self._known: Position | None = None
@@ -130,7 +133,11 @@ class Server:
             raise Unreachable(f"IMAP {self.account.imap_host}: the connection was lost {self._opened} times; later")
         self._opened += 1
         self._connection = None
-        self._connection = await self.open()
+        try:
+            self._connection = await self.open()
+        except ServerError as exc:
+            self._unopened = exc
+            raise
         return self._connection
 
     async def open(self, *, force: bool = False) -> ImapConnection:
@@ -156,14 +163,15 @@ class Server:
             if after != known:
                 await self._note(known, after)
             raise
-        self._unserved = known.state == "unserved"
-        if known.state != "ok" and not self._unserved:  # being let in is not yet being served
+        # Being let in is not yet being served.
+        self._unproven = known.state if known.state in {"unserved", "throttled"} else ""
+        if known.state != "ok" and not self._unproven:
             await self._note(known, Connectivity(at=now))
         return connection
 
     async def _failing(self, exc: ServerError) -> None:
         """What the server said in the middle of a session, for all processes to know: a pause, or nothing at all."""
-        if isinstance(exc, Throttled | NotServing):
+        if isinstance(exc, Throttled | NotServing) and exc is not self._unopened:  # `open` noted its own
             async with self.store.reading() as tx:
                 known = await positions.connectivity(tx, self.account.key)
             secret = self._fingerprint(self._credentials())
@@ -171,9 +179,9 @@ class Server:
             await self._hang_up()
 
     async def _served(self) -> None:
-        if self._unserved:
-            self._unserved = False
-            await self._note(Connectivity("unserved"), Connectivity(at=self.clock().timestamp()))
+        if self._unproven:
+            before, self._unproven = Connectivity(self._unproven), ""
+            await self._note(before, Connectivity(at=self.clock().timestamp()))
 
     async def _login(self) -> ImapConnection:
         for attempt in (1, 2):

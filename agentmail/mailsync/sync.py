@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..errors import MailboxError, ServerError, Throttled
 from ..imap import IdleRefused, ImapConnection, Lost, NotServing
 from ..store import Filed, positions
-from ..store.positions import Position
+from ..store.positions import LostLease, Position
 from ..unbroken import heed_cancellation
 from .acting import Acting
 from .looking import Looking
@@ -65,10 +66,7 @@ class MailSync(SentCopies, Acting, Looking):
         """
         filed: list[Filed] = []
         async with self._session():
-            try:
-                places = await self._places()
-            except Lost:
-                places = await self._places()  # an old connection that had died; a new one cannot have
+            places = await self._found_places()
             for place in places:
                 result = await self._watched_pass(place, limit=limit, epoch=epoch, thorough=thorough)
                 filed += result.filed
@@ -77,10 +75,7 @@ class MailSync(SentCopies, Acting, Looking):
     async def poll_one(self, mailbox: str, *, epoch: int | None = None, limit: int | None = None) -> Pass:
         """One pass over one mailbox, fenced by the epoch of its lease. Raises what `poll` raises."""
         async with self._session():
-            try:
-                places = await self._places()
-            except Lost:
-                places = await self._places()
+            places = await self._found_places()
             place = next((p for p in places if p.mailbox == mailbox), None) or self._place(mailbox, "other")
             return await self._watched_pass(place, limit=limit, epoch=epoch, thorough=True, own=True)
 
@@ -157,6 +152,7 @@ class MailSync(SentCopies, Acting, Looking):
                 self._connection = await self.open(force=True)
             connection = await self.connection()
             await connection.examine(self.account.mailbox)
+            await self._served()
             return connection.capabilities
 
     async def is_current(self, connection: ImapConnection) -> bool:
@@ -233,23 +229,40 @@ class MailSync(SentCopies, Acting, Looking):
                 raise
             return one.result
         except Lost as exc:
-            if place.role != "inbox":
-                await self._failed(place, before, exc)
+            await self._failed(place, before, exc)
             raise
         return result
 
     async def _failed(self, place: Place, before: Position | None, exc: ServerError) -> None:
         """Count it; a mailbox that is listed and cannot be read must not cost a connection at every poll."""
-        if before is None or isinstance(exc, Throttled):
+        if before is None:
+            async with self.store.reading() as tx:
+                before = await positions.position(tx, self.account.key, place.mailbox)
+        if before is None or isinstance(exc, Throttled) or exc is self._unopened:
             return
-        failures = before.failures + 1
-        parked = self.clock().timestamp() + PARKED if failures >= PARK_AFTER and place.role != "inbox" else 0.0
-        await self.store.db.run(
-            lambda tx: positions.save(tx, self.account.key, place.mailbox, uidvalidity=before.uidvalidity,
-                                      failures=failures, error=str(exc)[:500], parked_until=parked)
-        )  # fmt: skip
+        failures, parked = before.failures + 1, before.parked_until
+        if failures >= PARK_AFTER and place.role != "inbox":
+            parked = self.clock().timestamp() + PARKED
+        with suppress(LostLease):  # another process found it made anew meanwhile: then that is what is known of it
+            await self.store.db.run(
+                lambda tx: positions.save(tx, self.account.key, place.mailbox, uidvalidity=before.uidvalidity,
+                                          failures=failures, error=str(exc)[:500], parked_until=parked)
+            )  # fmt: skip
 
     # -- which mailboxes
+
+    async def _found_places(self) -> list[Place]:
+        """What `poll` reads; a server that does not let that be found out is noted as one that fails in a pass."""
+        try:
+            try:
+                return await self._places()
+            except Lost:
+                return await self._places()  # an old connection that had died; a new one cannot have
+        except ServerError as exc:
+            await self._failing(exc)
+            if exc is not self._unopened:
+                await self._failed(self._place(self.account.mailbox, "inbox"), None, exc)
+            raise
 
     async def _places(self) -> list[Place]:
         roles = await self._learn_roles()

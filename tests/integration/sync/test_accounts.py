@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from agentmail import oauth
-from agentmail.errors import AuthenticationFailed, Throttled, Unreachable
+from agentmail.errors import AuthenticationFailed, MailboxError, Throttled, Unreachable
 from agentmail.mailsync import MailSync
 from agentmail.mailsync.slots import is_dead, new_holder
 from agentmail.oauth import Endpoints, Tokens, keep_login, saved_token
@@ -106,6 +106,48 @@ async def test_s21_throttling_in_the_middle_of_a_session_is_a_pause_for_all(worl
         await clock.advance(93)
         assert 1 == len(await second.poll())
         assert "ok" == (await first.health()).state
+
+
+@pytest.mark.parametrize("word", ["LIST", "EXAMINE", "SEARCH"])
+async def test_s21_a_pause_counts_wherever_it_is_asked_for(world: World, clock: ManualClock, word: str) -> None:
+    """And it grows, and says why once."""
+    async with Liar({1: mail(1)}) as liar:
+        sync = reading(world, liar, clock=clock)
+        liar.lies[word] = lambda s, tag, rest: f"{tag} NO [THROTTLED] slow down\r\n".encode()
+        for pause in (60, 120, 240):
+            with pytest.raises(Throttled, match=r"while \w+ing .*slow down$|mailboxes: .*slow down$|searching: "):
+                await sync.poll()
+            for _ in range(3):
+                with pytest.raises(Throttled, match="asked for a pause"):
+                    await sync.poll()
+            health = await sync.health()
+            assert "throttled" == health.state
+            assert 1 == health.error.count("slow down") == health.error.count("pause")
+            assert health.next_try is not None
+            assert pause == (health.next_try - clock()).total_seconds()
+            await clock.advance(pause + 1)
+        del liar.lies[word]
+        assert 1 == len(await sync.poll())
+        assert ("ok", "") == ((await sync.health()).state, (await sync.health()).error)
+
+
+@pytest.mark.parametrize("word", ["LIST", "EXAMINE", "SEARCH"])
+@pytest.mark.parametrize("answer", ["NO why", "cut"])
+async def test_a_mailbox_that_cannot_be_read_is_seen_in_the_health(
+    world: World, clock: ManualClock, word: str, answer: str
+) -> None:
+    """Logging in works, so the account is not unreachable; but nothing comes."""
+    async with Liar({1: mail(1)}) as liar:
+        sync = reading(world, liar, clock=clock)
+        await sync.poll()
+        liar.lies[word] = lambda s, tag, rest: CLOSE if answer == "cut" else f"{tag} {answer}\r\n".encode()
+        sync._roles = None
+        with pytest.raises((Unreachable, MailboxError)):
+            await sync.poll()
+        assert "while" in (await sync.health()).error
+        del liar.lies[word]
+        await sync.poll(thorough=False)
+        assert "" == (await sync.health()).error
 
 
 class Ending:

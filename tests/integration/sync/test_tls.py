@@ -17,6 +17,7 @@ from agentmail.testing.scripted import ScriptedServer
 from tests.servers.process import make_certificates
 
 from .conftest import World
+from .liar import Liar
 
 STARTTLS = """
 S: * OK hello
@@ -129,6 +130,17 @@ async def test_s42_what_was_said_before_tls_is_not_heard(certificates: Path) -> 
     await connection.close()
     server.close()
     assert [b"STARTTLS", b"CAPABILITY", b"LOGIN"] == heard[:3]
+
+
+@pytest.mark.parametrize("security", ["starttls", "plain"])
+async def test_a_port_where_the_client_has_to_speak_first(security: str) -> None:
+    """993 with starttls: both wait for the other, which is no fault of the network."""
+    async with Liar() as liar:
+        liar.greeting = b""
+        with pytest.raises(Unreachable, match="is it a TLS port, as 993 is"):
+            await ImapConnection(liar.account(imap_security=security, timeout=0.3)).connect()
+        with pytest.raises(Unreachable, match=r"connecting$"):
+            await ImapConnection(liar.account(imap_security="tls", timeout=0.3)).connect()
 
 
 async def test_s42_starttls_that_is_refused_ends_it(certificates: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import imaplib
+
 import pytest
 
+from agentmail.errors import AuthenticationFailed
 from agentmail.imap.refusals import meaning, pause_for
+from agentmail.imap.translate import translated
 
 
 @pytest.mark.parametrize(
@@ -90,3 +94,45 @@ def test_a_part_of_the_server_that_is_down_is_asked_again_after_a_minute() -> No
 )  # fmt: skip
 def test_a_no_to_one_command_is_not_about_the_account(said: str, means: str) -> None:
     assert means == meaning(said, logging_in=False)
+
+
+@pytest.mark.parametrize(
+    ("said", "where", "advice"),
+    [
+        ("[AUTHENTICATIONFAILED] Invalid credentials (Failure)", "imap.gmail.com:993", "app password or OAuth2"),
+        ("[ALERT] Application-specific password required: https://x (Failure)", "imap.gmail.com:993", "make an app"),
+        ("[ALERT] Your account is not enabled for IMAP use. (Failure)", "imap.gmail.com:993", "IMAP is switched off"),
+        ("Please visit your settings page and enable your account for IMAP access.", "h:993", "IMAP is switched off"),
+        ("IMAP access is disabled for your domain. Please contact your domain administrator", "imap.gmail.com:993",
+         "IMAP is switched off"),
+        ("AUTHENTICATE failed.", "outlook.office365.com:993", "`agentmail login outlook`"),
+        ("Basic authentication is disabled", "mail.example.org:993", "`agentmail login outlook`"),
+        ("LOGIN command error: BAD [b'Command Argument Error. 11']", "mail.example.org:993",
+         "(Command Argument Error. 11); many providers"),
+    ],
+)  # fmt: skip
+def test_a_refused_login_says_what_a_person_can_do(said: str, where: str, advice: str) -> None:
+    error = translated(imaplib.IMAP4.error(said), where, "logging in", step="login")
+    assert isinstance(error, AuthenticationFailed)
+    assert advice in str(error)
+
+
+def test_a_login_to_a_full_account_blames_neither_the_password_nor_the_port() -> None:
+    error = translated(imaplib.IMAP4.error("[OVERQUOTA] Mailbox is full"), "h:993", "logging in", step="login")
+    assert "delete mail" in str(error)
+    assert "imap_port" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        imaplib.IMAP4.abort("unexpected response: b'220 mail.example.org ESMTP'"),
+        imaplib.IMAP4.abort("unexpected response: b'HTTP/1.1 400 Bad Request'"),
+        imaplib.IMAP4.error("None"),
+    ],
+)
+def test_who_speaks_something_else_is_said_to(exc: Exception) -> None:
+    said = str(translated(exc, "h:25", "connecting", step="connect"))
+    assert "does not speak IMAP" in said
+    assert "check imap_host and imap_port" in said
+    assert "None" not in said

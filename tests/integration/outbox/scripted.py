@@ -126,11 +126,11 @@ class ScriptedSmtp:
                     recipients.append(address)
                 going = await self._say(writer, "rcpt", line, "", said)
             elif verb == "DATA":
-                if not recipients and "data" not in self.script:
+                if not recipients and not isinstance(self.script.get("data"), str | bytes):
                     going = await self._say(writer, "nobody", line, "554 5.5.1 no valid recipients")
                     continue
-                going = await self._say(writer, "data", line, "354 go on")
-                answer = self.script.get("data", "354")
+                answer = self._answer("data", line, "354 go on")
+                going = await self._say(writer, "data", line, "", answer)
                 if going and isinstance(answer, str) and answer.startswith("354"):
                     if "body" in self.script:
                         await reader.read(1000)

@@ -59,6 +59,8 @@ __all__ = ["Evidence", "Outbox", "Recipient", "Sent", "State"]
 EXPIRES = timedelta(hours=48)
 FARTHEST = timedelta(days=3660)
 """How far ahead a message may be dated."""
+LONGEST_KEY = 500
+"""Characters of an idempotency key; PostgreSQL's indexes hold no row of 3 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +266,8 @@ class Outbox(Delivery):
             raise BadInput("send_at needs a time zone")
         if send_at is not None and send_at.timestamp() > now + FARTHEST.total_seconds():
             raise BadInput(f"send_at is {send_at:%Y-%m-%d}: nothing is kept for more than ten years")
+        if key and (len(key) > LONGEST_KEY or not key.isprintable()):
+            raise BadInput(f"key {key[:40]!r}… is {len(key)} characters: up to {LONGEST_KEY}, all of them printable")
         outgoing, message, account = ready.outgoing, ready.message, self.account.key
         answered = int(str(answers.id)[1:]) if answers is not None and answers.id else None
         names = ([f"key {account} {key}"] if key else []) + ([f"answers {account} {answered}"] if answered else [])

@@ -9,13 +9,14 @@ and other processes find what this one has no hands for.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import signal
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from .errors import StoreError
+from .errors import BadInput, StoreError
 from .store.changes import Changes
 from .store.database import Database
 from .turns import Sleep, Turn
@@ -46,6 +47,8 @@ class Shift:
         hands: int,
         sleep: Sleep,
     ) -> None:
+        if hands < 1:
+            raise BadInput(f"concurrency is {hands}: at least 1 turn at a time")
         self._handler, self._take, self._until_due, self._sleep = handler, take, until_due, sleep
         self._hands = self._free = hands
         self._ahead: deque[Turn] = deque()
@@ -146,7 +149,10 @@ class Shift:
         began, busy = self._now(), True
         try:
             async with turn:
-                await self._handler(turn)
+                done = self._handler(turn)
+                if not inspect.isawaitable(done):  # its work is done, but for what it did not wait for
+                    raise TypeError(f"the handler of run() must be async: it returned {type(done).__name__}")
+                await done
                 # The rest is the store's work: the hand is free, and the turns that end now end in one transaction.
                 busy = False
                 self._let_go(began)

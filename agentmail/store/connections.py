@@ -65,13 +65,6 @@ async def free_slot(tx: Tx, account: str, holder: str) -> None:
     )
 
 
-async def slots_in_use(tx: Tx, account: str, *, now: float) -> int:
-    found = await tx.execute(
-        select(SLOT.c.number).where(SLOT.c.account == account, SLOT.c.holder != "", SLOT.c.until > now)
-    )
-    return len(found.all())
-
-
 # ---- bytes ----------------------------------------------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from ..errors import BadInput
 from .database import Tx
 from .tables.receipts import ReceiptMarkRow, ReceiptRow
 from .tables.threads import EventRow, MessageRow
@@ -22,6 +23,8 @@ async def take_new(tx: Tx, *, account: str, agent: str, limit: int, now: float) 
 
     Two processes under one agent name never take the same: the row of `receipt_mark` is held until the commit.
     """
+    if limit < 0:
+        raise BadInput(f"limit is {limit}: say how many messages to hand over")
     low = await _hold_mark(tx, account, agent)
     message = MessageRow.__table__.c  # type: ignore[attr-defined]
     receipt = ReceiptRow.__table__.c  # type: ignore[attr-defined]

@@ -528,6 +528,14 @@ async def test_the_same_key_is_the_same_submission(bench: Bench) -> None:
         await bench.box.submit(bench.mail("bob@test.local"), key="invoice-7")
 
 
+@pytest.mark.parametrize("key", ["k" * 501, "a\0b", "a\nb"])
+async def test_a_key_that_no_index_holds_is_refused(bench: Bench, key: str) -> None:
+    with pytest.raises(BadInput, match="up to 500, all of them printable"):
+        await bench.box.submit(bench.mail(), key=key)
+    assert [] == await bench.box.list()
+    assert "sent" == (await bench.box.submit(bench.mail(), key="ü" * 500)).state
+
+
 async def test_the_same_key_at_the_same_moment(bench: Bench) -> None:
     boxes = [bench.box, bench.outbox(), bench.outbox(), bench.outbox()]
     async with asyncio.TaskGroup() as group:

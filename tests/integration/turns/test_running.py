@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import event, text
 
 from agentmail import Inbox, ThreadStore, Turn, parse, running
-from agentmail.errors import StaleTurn
-from agentmail.store import Location, changes, wanting
+from agentmail.errors import BadInput, StaleTurn
+from agentmail.store import Location, changes, receipts, wanting
 from agentmail.store.arrivals import Arrival
 from agentmail.store.changes import Changes
 from agentmail.store.together import Together
@@ -41,6 +41,31 @@ async def test_long_turns_claim_nothing_ahead(store_url: str) -> None:
         await inbox.run(handler, concurrency=3, wait=False)
         assert len(held) == 12
         assert held[0] == 3
+
+
+async def test_what_means_nothing_is_refused_before_anything_is_claimed(sqlite_url: str) -> None:
+    async def handler(turn: Turn) -> None:
+        raise AssertionError("there is no hand, or no time")
+
+    async with ThreadStore(sqlite_url) as store, Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:
+        await fill(store, 1)
+        with pytest.raises(BadInput, match="concurrency is 0"):
+            await inbox.run(handler, concurrency=0, wait=False)
+        with pytest.raises(BadInput, match="lease is 0:00:00"):
+            await inbox.run(handler, lease=timedelta(0), wait=False)
+        with pytest.raises(BadInput, match="lease is -1 day"):
+            await inbox.claim("t1", lease=timedelta(days=-1))
+        with pytest.raises(BadInput, match="limit is -1"):
+            await store.db.run(lambda tx: receipts.take_new(tx, account=US, agent="crew", limit=-1, now=0.0))
+        assert "claimed" not in await counts(store)
+
+
+async def test_a_handler_that_is_not_async_is_told_so(sqlite_url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Its turn fails, which else would look like a trouble of the mail in it."""
+    async with ThreadStore(sqlite_url) as store, Inbox(ACCOUNT, store=store, agent="crew", policy=OPEN) as inbox:
+        await fill(store, 1)
+        await inbox.run(lambda turn: None, wait=False)  # type: ignore[arg-type, return-value]
+        assert "the handler of run() must be async: it returned NoneType" in caplog.text
 
 
 async def test_what_was_claimed_ahead_is_given_back_when_turns_become_long(

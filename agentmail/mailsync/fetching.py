@@ -87,8 +87,12 @@ class Fetching(Reading):
                 return []  # expunged half way: what we have is not a message
             parts.append(part)
             offset += len(part)
-            if len(part) < SLICE or offset > LARGEST:
-                break
+            if not part and offset < size // 2 and lost + 1 < TRIES:
+                lost += 1  # nothing is there for once; a size that is wrong is never so wrong
+            elif not part or (len(part) < SLICE and offset >= size) or offset > LARGEST:
+                break  # a part that is shorter than it was asked for is not the end yet
+        if not offset and not await self._skip(one.uid, "the server says its body is empty", keep=True):
+            return []
         return [Fetched(one.uid, one.size, one.received_at, one.flags, b"".join(parts))]
 
     async def _skip(self, uid: int, reason: str, *, at_once: bool = False, keep: bool = False) -> bool:

@@ -369,6 +369,51 @@ async def test_s33_a_huge_message_comes_in_pieces_and_goes_on_after_a_cut(world:
         assert 2 == liar.connections
 
 
+@pytest.mark.parametrize("lie", ["short", "nil"])
+async def test_s33_a_part_that_is_shorter_than_asked_for_is_not_the_end(world: World, lie: str) -> None:
+    big = mail(2, body="x" * 76 + "\r\n" + "0123456789" * 550_000)
+    async with Liar({1: mail(1), 2: big}) as liar:
+        lied: list[str] = []
+
+        def shorter(server: Liar, tag: str, rest: str) -> bytes | None:
+            if "<1048576." not in rest or lied:
+                return None
+            lied.append(rest)
+            if lie == "nil":
+                return f"* 2 FETCH (UID 2 BODY[]<1048576> NIL)\r\n{tag} OK\r\n".encode()
+            return server.fetched(2, rest.replace(".1048576>", ".5000>")) + f"{tag} OK\r\n".encode()
+
+        liar.lies["FETCH"] = shorter
+        await reading(world, liar).poll()
+        assert lied
+        assert big == await world.store.raw("m2")
+
+
+async def test_s33_a_huge_message_that_is_smaller_than_it_said_ends(world: World) -> None:
+    async with Liar(three()) as liar:
+        liar.lies["FETCH"] = lambda s, tag, rest: (
+            None if "BODY" in rest
+            else s.honest("FETCH", tag, rest).replace(b"SIZE %d" % len(mail(2)), b"SIZE 5000000"))  # fmt: skip
+        sync = reading(world, liar)
+        await sync.poll()
+        assert [] == await sync.poll()
+    assert ids(1, 2, 3) == await world.stored()
+
+
+async def test_s32_a_huge_message_without_a_body_is_asked_for_again(world: World) -> None:
+    big = mail(2, body="0123456789" * 250_000)
+    async with Liar({1: mail(1), 2: big}) as liar:
+        nothing = "* 2 FETCH (UID 2 BODY[]<0> NIL)\r\n"
+        liar.lies["FETCH"] = lambda s, tag, rest: (
+            f"{nothing}{tag} OK\r\n".encode() if "BODY.PEEK[]<" in rest else None)  # fmt: skip
+        sync = reading(world, liar)
+        await sync.poll()
+        assert ids(1) == await world.stored()
+        del liar.lies["FETCH"]
+        await sync.poll()
+        assert big == await world.store.raw("m2")
+
+
 async def test_s20_goodbye_at_any_moment_is_no_refused_login(world: World) -> None:
     async with Liar(three()) as liar:
         liar.lies["LOGIN"] = lambda s, tag, rest: b"* BYE shutting down\r\n" + CLOSE

@@ -43,9 +43,11 @@ def doctor(
             files.append(found.source)
             raws.append(found.raw)
     report = examine(messages, files=files, raws=raws)
+    if not messages:
+        err.print("no mail was found there")
     if as_json:
         sys.stdout.write(json.dumps(report.as_json(), ensure_ascii=False) + "\n")
-    else:
+    elif messages:
         show(report)
     if not report.healthy:
         raise typer.Exit(1)

@@ -66,7 +66,7 @@ def hidden_shown(message: Message) -> str:
 def show_message(message: Message, *, title: str = "", full: bool = True) -> None:
     """One message for people: headers in one column, then its text."""
     if title:
-        out.rule(Text(title, style="dim"))
+        out.rule(Text(title, style="dim"), style="dim")  # its own bright green is not to be seen on white
     rows: list[tuple[str, object]] = [
         ("From", message.sender),
         ("To", ", ".join(map(str, message.to))),

@@ -158,3 +158,9 @@ def test_no_command_prints_the_password_of_the_store(
     assert "canary" not in f"{result.output} {result.exception}"
     if words[0] == "config":
         assert "postgresql://me:***@127.0.0.1:1" in result.stdout
+
+
+def test_a_folder_without_mail_is_not_called_healthy(tmp_path: Path) -> None:
+    result = CliRunner().invoke(load(), ["doctor", str(tmp_path)])
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "no mail was found" in result.stderr

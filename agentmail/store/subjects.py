@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import and_, bindparam, func, or_, select, text, tuple_, update
+from sqlalchemy import Update, and_, bindparam, func, or_, select, text, tuple_, update
 
 from ..message.models import Message
 from ..threads.fallback import WINDOW, mentioned_keys, shares_people
@@ -31,10 +31,50 @@ _ANSWERS = Statement(
     )
 )  # fmt: skip
 _HEADLESS = Statement(
-    lambda postgres: select(MESSAGE.c.cluster)
-    .where(among(MESSAGE.c.cluster, "clusters", postgres=postgres), HEADLESS)
-    .distinct()
+    lambda postgres: (
+        select(MESSAGE.c.cluster).where(among(MESSAGE.c.cluster, "clusters", postgres=postgres), HEADLESS).distinct()
+    )
 )
+
+_LEAD = Statement(
+    lambda postgres: (
+        select(MESSAGE.c.at, MESSAGE.c.content_key, MESSAGE.c.headless, MESSAGE.c.subject_key, MESSAGE.c.parsed)
+        .where(MESSAGE.c.cluster == bindparam("of"))
+        .order_by(MESSAGE.c.at, MESSAGE.c.content_key)
+        .limit(1)
+    )
+)
+_ATTACHED_TO = Statement(lambda postgres: select(THREAD.c.attached_to).where(THREAD.c.id == bindparam("of")))
+_TARGET = bindparam("target", type_=THREAD.c.id.type)
+_ATTACH = Statement(lambda postgres: update(THREAD).where(THREAD.c.id == bindparam("what")).values(attached_to=_TARGET))
+_SHOW = Statement(lambda postgres: update(MESSAGE).where(MESSAGE.c.cluster == bindparam("what")).values(thread=_TARGET))
+_ATTACH_HANGING = Statement(
+    lambda postgres: update(THREAD).where(THREAD.c.attached_to == bindparam("what")).values(attached_to=_TARGET)
+)
+_SHOW_HANGING = Statement(
+    lambda postgres: update(MESSAGE).where(MESSAGE.c.thread == bindparam("what")).values(thread=_TARGET)
+)
+
+
+def _newest(postgres: bool) -> Update:
+    """A thread is as new as the newest message that is shown in it."""
+    newest = select(func.max(MESSAGE.c.at)).where(MESSAGE.c.thread == bindparam("which")).scalar_subquery()
+    last = func.coalesce(newest, THREAD.c.last_at)
+    return update(THREAD).where(THREAD.c.id == bindparam("which")).values(last_at=last)
+
+
+_NEWEST = Statement(_newest)
+
+
+class Lead(NamedTuple):
+    """The oldest message of a cluster."""
+
+    at: float
+    content_key: str
+    headless: bool
+    subject_key: str
+    parsed: str
+
 
 Span = tuple[float, float]
 """The oldest and the newest time of what changed."""
@@ -81,14 +121,8 @@ class SubjectRule:
     async def _queue_subjects(self, spans: Mapping[str, Span]) -> None:
         for some in _chunks(sorted(spans)):
             low, high = min(spans[key][0] for key in some), max(spans[key][1] for key in some) + WINDOW
-            answers = await _ANSWERS.run(
-                self.tx, account=self.account, keys=listed(self.tx, some), low=low, high=high
-            )
-            found = {
-                cluster
-                for cluster, key, at in answers.rows
-                if spans[key][0] <= at <= spans[key][1] + WINDOW
-            }
+            answers = await _ANSWERS.run(self.tx, account=self.account, keys=listed(self.tx, some), low=low, high=high)
+            found = {cluster for cluster, key, at in answers.rows if spans[key][0] <= at <= spans[key][1] + WINDOW}
             await self._queue(found)
 
     async def _queue(self, clusters: Iterable[int]) -> None:
@@ -97,36 +131,30 @@ class SubjectRule:
             self._queued.add(cluster)
             heapq.heappush(self._waiting, (lead.at, lead.content_key, cluster))
 
-    async def _lead(self, cluster: int) -> Any:
+    async def _lead(self, cluster: int) -> Lead:
         """The oldest message of a cluster: it speaks for all."""
-        query = (
-            select(MESSAGE.c.at, MESSAGE.c.content_key, MESSAGE.c.headless, MESSAGE.c.subject_key, MESSAGE.c.parsed)
-            .where(MESSAGE.c.cluster == cluster)
-            .order_by(MESSAGE.c.at, MESSAGE.c.content_key)
-            .limit(1)
-        )
-        return (await self.tx.execute(query)).one()
+        return Lead(*(await _LEAD.run(self.tx, of=cluster)).rows[0])
 
     async def _place(self, cluster: int) -> None:
         lead = await self._lead(cluster)
         await self._lock([lead.subject_key])
-        row = (await self.tx.execute(select(THREAD.c.attached_to).where(THREAD.c.id == cluster))).one()
+        before: int | None = (await _ATTACHED_TO.run(self.tx, of=cluster)).value
         target = await self._target(cluster, lead) if lead.headless else None
-        if target == row.attached_to:
+        if target == before:
             return
-        await attach(self.tx, cluster, target, was=row.attached_to)
+        await attach(self.tx, cluster, target, was=before)
         self.moved[cluster] = cluster if target is None else target
         if target is not None:
             await attention.joined(self.tx, self.account, target, [cluster])
-        elif row.attached_to is not None:
-            await attention.parted(self.tx, self.account, cluster, row.attached_to)
+        elif before is not None:
+            await attention.parted(self.tx, self.account, cluster, before)
         await append_events(self.tx, [
             {"kind": "thread.attached" if target is not None else "thread.detached", "thread": cluster, "message": None,
              "account": self.account, "data": {"to": f"t{target}"} if target is not None else None, "at": self.now}
         ])  # fmt: skip
-        await self._queue_dependents(cluster, lead, {row.attached_to, target} - {None})
+        await self._queue_dependents(cluster, lead, [t for t in (before, target) if t is not None])
 
-    async def _queue_dependents(self, cluster: int, lead: Any, touched: Collection[int]) -> None:
+    async def _queue_dependents(self, cluster: int, lead: Lead, touched: Collection[int]) -> None:
         query = (
             select(MESSAGE.c.subject_key, func.max(MESSAGE.c.at))
             .where(MESSAGE.c.cluster == cluster, MESSAGE.c.subject_key != "")
@@ -147,7 +175,7 @@ class SubjectRule:
             if (other_lead.at, other_lead.content_key) > (lead.at, lead.content_key):
                 await self._queue([other])
 
-    async def _target(self, cluster: int, lead: Any) -> int | None:
+    async def _target(self, cluster: int, lead: Lead) -> int | None:
         """The one thread that the oldest message of this cluster can mean, if there is exactly one."""
         answer = Message.model_validate_json(lead.parsed)
         if await self._any_owned(mentioned_keys(answer)):
@@ -176,17 +204,14 @@ class SubjectRule:
 async def attach(tx: Tx, cluster: int, target: int | None, *, was: int | None) -> None:
     """Show a cluster's messages in another thread, or in its own again."""
     shown = cluster if target is None else target
-    await tx.execute(update(THREAD).where(THREAD.c.id == cluster).values(attached_to=target))
-    await tx.execute(update(MESSAGE).where(MESSAGE.c.cluster == cluster).values(thread=shown))
+    await _ATTACH.run(tx, what=cluster, target=target)
+    await _SHOW.run(tx, what=cluster, target=shown)
     if target is not None:
         # Whatever hangs on it moves along: nobody is attached to an attached thread.
-        await tx.execute(update(THREAD).where(THREAD.c.attached_to == cluster).values(attached_to=target))
-        await tx.execute(update(MESSAGE).where(MESSAGE.c.thread == cluster).values(thread=target))
+        await _ATTACH_HANGING.run(tx, what=cluster, target=target)
+        await _SHOW_HANGING.run(tx, what=cluster, target=target)
     for thread in sorted({cluster, shown, *([was] if was is not None else [])}):
-        newest = select(func.max(MESSAGE.c.at)).where(MESSAGE.c.thread == thread).scalar_subquery()
-        await tx.execute(
-            update(THREAD).where(THREAD.c.id == thread).values(last_at=func.coalesce(newest, THREAD.c.last_at))
-        )
+        await _NEWEST.run(tx, which=thread)
 
 
 def _chunks(values: list[Any]) -> Iterable[list[Any]]:

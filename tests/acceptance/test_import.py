@@ -11,6 +11,7 @@ import signal
 import sys
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,8 @@ async def kill_once(store: str, cwd: Path, path: Path, after: float) -> int | No
         async with asyncio.timeout(after):
             await process.communicate()
     except TimeoutError:
-        process.send_signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it was done at that very moment
+            process.send_signal(signal.SIGKILL)
         await process.communicate()
     return process.returncode
 

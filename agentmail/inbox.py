@@ -79,7 +79,8 @@ class Inbox(Deciding, OnServer, Teamwork):
             agent: The name to read, claim and send under. Processes with the same name share the work.
             policy: What may leave; see `Policy`.
             routes: Which agent a new thread goes to; without any, whoever asks first.
-            first_run: What becomes of the mail that is there already; by default the newest 50 messages are history.
+            first_run: What becomes of the mail that is there already; by default the newest 50 messages are history,
+                but for what came within 15 minutes and is unread.
             mailboxes: Roles (`inbox`, `sent`, `junk`, `archive`, `all`) or names to read.
             clock, sleep: The time; tests give their own.
         """
@@ -187,7 +188,8 @@ class Inbox(Deciding, OnServer, Teamwork):
         Trap: a message is handed over once, in the transaction that reads it, whatever happens to it afterwards.
         Work that must survive a crash of its handler belongs in `turns()`.
 
-        Reading never sets `\\Seen`. The account's own mail and mail from before the first sync are not handed over.
+        Reading never sets `\\Seen`. The account's own mail is not handed over, nor is what was there before the first
+        sync (see `FirstRun`; what came just before is).
 
         Raises:
             ServerError: the IMAP server could not be reached, or refused; nothing was handed over, nothing is lost.
@@ -417,6 +419,8 @@ class Inbox(Deciding, OnServer, Teamwork):
     async def _own(self, original: Message | str) -> Message:
         """The message as this store has it, or NotFound: a reply needs the thread, and the thread is in the store."""
         await self.store.open()
+        if not isinstance(original, (Message, str)):
+            raise BadInput(f'give a Message or its id ("m45"), not {type(original).__name__}')
         if isinstance(original, str):
             return await self.store.message(original, account=self.account.key)
         stored = await self.store.message(_id_of(original), account=self.account.key)

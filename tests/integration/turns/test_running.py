@@ -55,7 +55,7 @@ async def test_what_means_nothing_is_refused_before_anything_is_claimed(sqlite_u
             await inbox.run(handler, lease=timedelta(0), wait=False)
         with pytest.raises(BadInput, match="lease is -1 day"):
             await inbox.claim("t1", lease=timedelta(days=-1))
-        with pytest.raises(BadInput, match="give a Message or its id .*, not NoneType"):
+        with pytest.raises(BadInput, match=r"give a Message or its id .*, not NoneType"):
             await inbox.reply(None, "x")  # type: ignore[arg-type]
         with pytest.raises(BadInput, match="limit is -1"):
             await store.db.run(lambda tx: receipts.take_new(tx, account=US, agent="crew", limit=-1, now=0.0))

@@ -7,11 +7,13 @@ text of a caller ever becomes syntax, because only words cut by `words.normalise
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ..errors import BadInput
+from ..message.domains import ascii_domain
 from .words import EVERY, HAS_ATTACHMENT, normalised
 
 LONGEST_QUERY = 1_000
@@ -21,7 +23,7 @@ MOST_TERMS = 40
 _FIELDS = {"from": "sender", "to": "recipients", "cc": "recipients", "subject": "subject"}
 _WEIGHTS = {"subject": "A", "sender": "B", "recipients": "C"}
 _TERM = re.compile(
-    r'(?P<minus>-?)(?:(?P<name>from|to|cc|subject|label|has|before|after):\s*)?'
+    r"(?P<minus>-?)(?:(?P<name>from|to|cc|subject|label|has|before|after):\s*)?"
     r'(?:"(?P<quoted>[^"]*)"?|(?P<bare>[^\s"]+))(?P<star>\*?)',
     re.IGNORECASE,
 )
@@ -38,6 +40,8 @@ class Term:
     prefix: bool = False
     """The last word may go on."""
     negative: bool = False
+    other: tuple[str, ...] = ()
+    """Or these, side by side: the same address with its domain written the other way, as `xn--…` or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +89,38 @@ def parse_query(text: str) -> Query:
         else:
             words = tuple(normalised(value).split())
             if words:
-                terms.append(Term(words, _FIELDS.get(name, ""), prefix, negative))
+                other = tuple(normalised(_other_spelling(value)).split())
+                terms.append(Term(words, _FIELDS.get(name, ""), prefix, negative, other if other != words else ()))
     if not (terms or labels or after or before):
         raise BadInput(
             'nothing to search for: give words, "a phrase", or from: to: subject: label: has:attachment before: after:'
         )
-    if sum(len(t.words) for t in terms) > 4 * MOST_TERMS or len(terms) + len(labels) > MOST_TERMS:
+    if sum(len(t.words) + len(t.other) for t in terms) > 4 * MOST_TERMS or len(terms) + len(labels) > MOST_TERMS:
         raise BadInput(f"the query has too many words; at most {MOST_TERMS} terms are searched")
     return Query(tuple(terms), tuple(labels), max(after, default=None), min(before, default=None))
+
+
+def _other_spelling(value: str) -> str:
+    """An address or domain with its domain in the other form of the two (RFC 5891); empty when there is no other.
+
+    Mail comes with either, and the index holds the one that it came with.
+    """
+    local, at, domain = value.rpartition("@")
+    if "xn--" in domain.lower():
+        return local + at + ".".join(map(_unicode_label, domain.lower().split(".")))
+    if domain.isascii() or not (at or "." in domain):
+        return ""
+    ascii_form = ascii_domain(domain)
+    return local + at + ascii_form if ascii_form is not None else ""
+
+
+def _unicode_label(label: str) -> str:
+    if not (label.startswith("xn--") and label.isascii() and len(label) <= 63):
+        return label
+    try:
+        return label[4:].encode("ascii").decode("punycode")
+    except UnicodeError:
+        return label
 
 
 def _label(value: str) -> str:
@@ -165,8 +193,9 @@ def fts5(query: Query, *marks: str) -> str:
 
 
 def _fts5_term(term: Term) -> str:
-    column = f"{term.field} : " if term.field else ""
-    return f'{column}"{" ".join(term.words)}"{" *" if term.prefix else ""}'
+    column, star = f"{term.field} : " if term.field else "", " *" if term.prefix else ""
+    found = [f'{column}"{" ".join(words)}"{star}' for words in (term.words, term.other) if words]
+    return found[0] if len(found) == 1 else f"({' OR '.join(found)})"
 
 
 def tsquery(query: Query) -> str | None:
@@ -176,10 +205,15 @@ def tsquery(query: Query) -> str | None:
 
 
 def _tsquery_term(term: Term) -> str:
+    found = [_tsquery_phrase(term, words) for words in (term.words, term.other) if words]
+    return found[0] if len(found) == 1 else " | ".join(f"({one})" for one in found)
+
+
+def _tsquery_phrase(term: Term, phrase: Sequence[str]) -> str:
     weight = _WEIGHTS.get(term.field, "")
-    last = len(term.words) - 1
+    last = len(phrase) - 1
     words = []
-    for i, word in enumerate(term.words):
+    for i, word in enumerate(phrase):
         suffix = weight + ("*" if term.prefix and i == last else "")
         words.append(f"'{word}'{':' + suffix if suffix else ''}")
     return " <-> ".join(words)

@@ -113,6 +113,12 @@ def test_a_huge_text_fits_into_a_tsvector() -> None:
         ("NEAR(foo OR", Query((Term(("near", "foo")), Term(("or",))))),
         ("Müller", Query((Term(("muller",)),))),
         ("東京", Query((Term(("東", "京")),))),
+        ("from:dan@xn--mnchen-3ya.de", Query((Term(("dan", "xn", "mnchen", "3ya", "de"), "sender",
+                                                   other=("dan", "munchen", "de")),))),
+        ("-dan@München.de", Query((Term(("dan", "munchen", "de"), negative=True,
+                                        other=("dan", "xn", "mnchen", "3ya", "de")),))),
+        ("xn--", Query((Term(("xn",)),))),
+        ("a@xn--\u00ff-", Query((Term(("a", "xn", "y")),))),
     ],
 )  # fmt: skip
 def test_reading(text: str, expected: Query) -> None:

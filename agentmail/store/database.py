@@ -432,6 +432,8 @@ def _postgres_engine(url: str) -> AsyncEngine:
 
     @event.listens_for(engine.sync_engine, "checkout")
     def _ask(connection: Any, record: Any, _: Any) -> None:
+        if connection.driver_connection.is_closed():  # the server said goodbye meanwhile: nobody need be asked
+            raise DisconnectionError
         # SQLAlchemy's pre-ping asks before every use, a round trip each; a connection that was just in use lives.
         if time.monotonic() - record.info.get(_USED, 0.0) > FRESH:
             try:

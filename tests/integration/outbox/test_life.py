@@ -693,6 +693,28 @@ async def test_a_connection_that_the_database_closed_is_not_used_again(bench: Be
     assert "sent" == (await bench.box.submit(bench.mail())).state
 
 
+async def test_a_pooled_connection_that_the_database_closed_is_not_used_again(bench: Bench) -> None:
+    """PostgreSQL restarted; its connections were in use a moment ago, and nobody asks them again. Mail that was claimed
+    stood still for a lease, because its bytes could not be read.
+    """
+    if bench.store.db.sqlite:
+        return
+    async with bench.store.reading() as tx:
+        used = (await tx.get_raw_connection()).driver_connection
+        pid = (await tx.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+
+    async def end(connection: Any) -> None:
+        await connection.execute(f"SELECT pg_terminate_backend({pid})")
+
+    await bench.store.db.shortly(lambda _: None, end)
+    async with asyncio.timeout(60):
+        while not used.is_closed():  # type: ignore[union-attr]
+            await asyncio.sleep(0.001)
+    for _ in range(5):
+        async with bench.store.reading() as tx:
+            assert 1 == (await tx.execute(text("SELECT 1"))).scalar_one()
+
+
 async def test_a_connection_that_rested_is_asked_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have ended meanwhile, and a marker that fails costs an attempt."""
     if bench.store.db.sqlite:

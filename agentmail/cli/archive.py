@@ -172,7 +172,8 @@ def size(
             return
         table = Table(box=None, pad_edge=False)
         for column in ("account", "threads", "messages", "attachments", "mail (bytes)"):
-            table.add_column(column, justify="left" if column == "account" else "right")
+            first = column == "account"
+            table.add_column(column, justify="left" if first else "right", overflow="fold" if first else "ellipsis")
         for row in found.accounts:
             table.add_row(Text(row.account or "(archive)"), f"{row.threads:,}", f"{row.messages:,}",
                           f"{row.attachments:,}", f"{row.bytes:,}")  # fmt: skip

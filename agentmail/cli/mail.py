@@ -287,6 +287,9 @@ def show_config(store: Store = None, agent: Agent = None, as_json: AsJson = Fals
         return
     sources = Settings.sources(store=store, agent=agent)
     table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")  # a value that is cut may be another one
+    table.add_column(no_wrap=True)
     for name, value in values.items():
         source = sources.get(name)
         shown = plain(", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value))

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import marshal
 import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentmail.mailsync.ahead import SLOTS
+from agentmail.imap import Fetched
+from agentmail.mailsync import preparing_ahead
+from agentmail.mailsync.ahead import SLOTS, _packed, _unpacked
+from agentmail.mailsync.arriving import Terms, prepared
+from agentmail.mailsync.reading import Place
+from agentmail.threads.placement import named_in, parent_choices
 
 from .conftest import mail
 from .liar import Liar
@@ -68,7 +77,7 @@ Ahead.take, Ahead.rows = taking, asking
 
 async def main(ahead):
     store = ThreadStore(url, clock=lambda: datetime(2026, 2, 1, tzinfo=UTC))
-    sync = MailSync(account, store, first_run=FirstRun(history=None), mailboxes=("inbox",),
+    sync = MailSync(account, store, first_run=FirstRun(history=None, everything_is_new=True), mailboxes=("inbox",),
                     clock=lambda: datetime(2026, 2, 1, tzinfo=UTC))
     sync.ahead = ahead
     fds = sorted(os.listdir(f"/proc/{ahead._child.pid}/fd")) if ahead else []
@@ -128,7 +137,9 @@ async def serving() -> AsyncIterator[Liar]:
     messages = {n: hostile(n) for n in range(1, COUNT + 1)}
     messages[60] = mail(60, body=("x" * 70 + "\r\n") * 40_000)  # comes in pieces
     async with Liar(messages) as liar:
-        liar.lies["FETCH"] = _poison
+        plain, liar.lies["FETCH"] = liar.fetched, _poison
+        flags = (b"", b"\\Seen \\Recent", b"\\Flagged $Label1")
+        liar.fetched = lambda uid, rest: plain(uid, rest).replace(b"FLAGS ()", b"FLAGS (%b)" % flags[uid % 3])  # type: ignore[method-assign]
         yield liar
 
 
@@ -182,11 +193,38 @@ def contents(database: Path) -> dict[str, list[Any]]:
         "headless, outgoing, fresh, size, parsed",
         "raw": "*", "attachment": "*", "location": "*", "quarantine": "account, reason, arrival, attempts, at, data",
         "skipped": "account, mailbox, uid, attempts, settled", "mailbox": "*", "person": "DISTINCT atom",
-        "event WHERE kind LIKE 'message.%'": "kind, message, account",
+        "event WHERE kind LIKE 'message.%'": "kind, message, account", "timer": "count(*)",
     }.items():  # fmt: skip
         found[what] = sorted(map(repr, db.execute(f"SELECT {columns} FROM {what}").fetchall()))
     db.close()
     return found
+
+
+@pytest.mark.parametrize("number", range(1, 41))
+@pytest.mark.parametrize("role", ["inbox", "sent"])
+def test_what_comes_back_is_what_was_worked_out(number: int, role: str) -> None:
+    place = Place("agent@test.local", "INBOX", role, frozenset({"agent@test.local"}), ())
+    day = datetime(2026, 1, 5, tzinfo=UTC)
+    terms = Terms(place, 7, number % 3, day.timestamp(), 900.0, day, frozenset({"agent@test.local"}), b"secret")
+    one = Fetched(number, 1, day, ("\\Recent", "\\Flagged") if number % 2 else None, hostile(number))
+    packed, there = _packed(one, (), terms), prepared(one, (), terms)
+    if packed is None:  # its parent does it
+        assert role == "sent" or there.arrival.message.bounce is not None
+        return
+    back = _unpacked(marshal.loads(marshal.dumps(packed)), one, terms)
+    for what in ("facts", "row", "attachments", "words", "subject"):
+        assert getattr(back, what) == getattr(there, what)
+    told, known = back.arrival.message, there.arrival.message
+    assert replace(back.arrival, message=known) == there.arrival
+    assert (named_in(told), parent_choices(told), told.automated) == (
+        named_in(known), parent_choices(known), known.automated)  # fmt: skip
+
+
+def test_nothing_is_forked_beside_threads() -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        with preparing_ahead(wanted=True) as ahead:
+            assert ahead is None
 
 
 async def test_with_a_child_the_store_holds_what_it_holds_without(

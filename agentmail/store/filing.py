@@ -18,7 +18,7 @@ from ..threads.models import Filed, Match, Rejected, Why
 from ..threads.placement import Hold, Link, claimed_parent, named_in, unknown
 from . import holders
 from .bulk import Insert, next_ids
-from .direct import Statement
+from .direct import Statement, among, listed
 from .events import append_events
 from .gathering import Gathering
 from .holders import chunks
@@ -67,6 +67,14 @@ def _bumped(postgres: bool) -> Update:
 
 
 _GROWN, _BUMPED = Statement(_grown), Statement(_bumped)
+_STALE = Statement(
+    lambda postgres: delete(APART).where(
+        APART.c.account == bindparam("account"), among(APART.c.key, "keys", postgres=postgres),
+        or_(
+            among(APART.c.claimant, "threads", postgres=postgres), among(APART.c.target, "threads", postgres=postgres)
+        ),
+    )
+)  # fmt: skip
 _LOCATIONS = Insert(LOCATION, after="ON CONFLICT DO NOTHING")
 
 
@@ -355,8 +363,9 @@ class Filing(Gathering):
             refused.setdefault(link.key, []).append(link)
         mine = sorted(root for root in self.board.touched if root > 0)
         for some in chunks(sorted(changed)) if mine else ():
-            stale = or_(APART.c.claimant.in_(mine), APART.c.target.in_(mine))
-            await self.tx.execute(delete(APART).where(APART.c.account == self.account, APART.c.key.in_(some), stale))
+            await _STALE.run(
+                self.tx, account=self.account, keys=listed(self.tx, some), threads=listed(self.tx, mine)
+            )
         for key, links in refused.items():
             voices = self.board.voices(key)
             if len(voices) > CROWD:

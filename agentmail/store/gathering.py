@@ -62,6 +62,11 @@ def _same(column: ColumnElement[str]) -> Statement:
 
 
 _SAME = {"content": _same(MESSAGE.c.content_key), "own": _same(MESSAGE.c.own_key)}
+_ANSWERED = Statement(  # with the account as a condition SQLite would rather go through all of its messages
+    lambda postgres: select(MESSAGE.c.id, MESSAGE.c.cluster, MESSAGE.c.account).where(
+        among(MESSAGE.c.id, "ids", postgres=postgres)
+    )
+)
 _PLACED = Statement(
     lambda postgres: select(LOCATION.c.uid, MESSAGE.c.id, MESSAGE.c.cluster)
     .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
@@ -200,10 +205,8 @@ class Gathering:
         wanted = {i: self.batch[i].row["answers"] for i in fresh if self.batch[i].row["answers"] is not None}
         if not wanted:
             return {}
-        query = select(MESSAGE.c.id, MESSAGE.c.cluster).where(
-            MESSAGE.c.id.in_(sorted(set(wanted.values()))), MESSAGE.c.account == self.account
-        )
-        clusters = {row.id: row.cluster for row in await self.tx.execute(query)}
+        found = await _ANSWERED.run(self.tx, ids=listed(self.tx, sorted(set(wanted.values()))))
+        clusters: dict[int, int] = {id_: cluster for id_, cluster, account in found.rows if account == self.account}
         await self._lock_threads(clusters.values())
         await self._load_people()
         for i, message in wanted.items():

@@ -34,7 +34,7 @@ class Changes(Labelled):
         place, uidvalidity = self.place, self.snapshot.uidvalidity
         if not uidvalidity:
             return
-        high = self.snapshot.uidnext - 1 if self.snapshot.uidnext else max(there, default=0)
+        high = self.snapshot.uidnext - 1 if self.snapshot.uidnext else max([self.position.low, *there[-1:]])
         shown = set(there)
         async with self.store.reading() as tx:
             known = await positions.known_uids(tx, place.account, place.mailbox, uidvalidity, low, high)

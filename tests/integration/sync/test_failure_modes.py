@@ -165,6 +165,17 @@ async def test_s4_and_s6_without_uidnext_the_last_message_is_not_new_each_time(w
         assert 1 == len(await sync.poll())
 
 
+async def test_s4_without_uidnext_the_last_message_may_leave_too(world: World) -> None:
+    async with Liar(three()) as liar:
+        liar.uidnext = False
+        sync = reading(world, liar)
+        await sync.poll()
+        for uid, left in ((3, [(3,)]), (2, [(2,), (3,)]), (1, [(1,), (2,), (3,)])):
+            del liar.messages[uid]
+            await sync.poll()
+            assert left == await world.rows("SELECT uid FROM departed ORDER BY uid")
+
+
 async def test_s5_uidnext_goes_back(world: World) -> None:
     async with Liar(three()) as liar:
         sync = reading(world, liar)

@@ -6,6 +6,7 @@ PostgreSQL is killed, with the process that writes out its log stopped before, a
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from sqlalchemy import make_url, text
 
 from agentmail import recovery
 from agentmail.outbox import Outbox
+from agentmail.smtp import Submitter
 from agentmail.store import ThreadStore, attempts, database
 from agentmail.testing import ManualClock
 
@@ -185,6 +187,33 @@ async def test_postgresql_crashes_between_the_marker_and_the_end(server: Postgre
         assert 1 == len(smtp.taken)
         assert 2 == bench.shelf.asked
         await bench.box.close()
+
+
+@pytest.mark.parametrize("step", ["rcpt", "dot"])
+async def test_postgresql_restarts_under_mail_that_is_under_way(server: Postgres, step: str) -> None:
+    """Before any marker, and with a 250 in the hand of some: each goes once, and each end is known."""
+    clock = ManualClock()
+    async with ScriptedSmtp() as smtp, ThreadStore(server.new_database(), clock=clock) as store:
+        bench = Bench(store, smtp, clock)
+        box = Outbox(
+            smtp.account(), store, Submitter(smtp.account()), clock=clock, monotonic=lambda: clock().timestamp(),
+            sleep=lambda seconds: asyncio.sleep(0) if seconds < 5 else clock.sleep(seconds),
+        )  # fmt: skip
+        bench.outboxes.append(box)
+        rows = [await box.queue(bench.mail(f"p{n}@test.local")) for n in range(6)]
+        await store.db.durable()
+
+        def crash(_: str) -> str:
+            if smtp.script.pop(step, None) is not None:
+                server.crash()
+            return "250 ok"
+
+        smtp.script[step] = crash
+        await box.deliver_due()
+        assert ["sent"] * 6 == [(await box.get(row.id)).state for row in rows]
+        assert [f"p{n}@test.local" for n in range(6)] == sorted(to for _, (to,), _ in smtp.taken)
+        for each in bench.outboxes:
+            await each.close()
 
 
 async def test_postgresql_that_ended_in_order_is_believed(bench: Bench) -> None:

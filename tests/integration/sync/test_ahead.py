@@ -98,6 +98,52 @@ children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
 assert not children, children
 """
 COUNT = 140
+CUT = """
+import asyncio, sys
+from agentmail.errors import ServerError
+from agentmail.imap import batches
+from agentmail.mailsync import FirstRun, MailSync, mailbox, preparing_ahead
+from agentmail.settings import Account
+from agentmail.store import ThreadStore
+from agentmail.testing import FaultProxy
+
+port, url, points = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+batches.BATCH = mailbox.BATCH = 4
+mailbox.TOGETHER, mailbox.FEW = 12, 0
+first = FirstRun(history=None, everything_is_new=True)
+
+async def session(store, account, ahead):
+    sync = MailSync(account, store, first_run=first, mailboxes=("inbox",))
+    sync.ahead = ahead
+    try:
+        await sync.poll()
+    finally:
+        await sync.close()
+
+async def main(ahead):
+    async with ThreadStore(url) as store, FaultProxy("127.0.0.1", port) as proxy:
+
+        def account(name):
+            return Account(address=f"{name}@test.local", username="u", password="secret", timeout=10.0,
+                           imap_host="127.0.0.1", imap_port=proxy.port, imap_security="plain", smtp_host="127.0.0.1",
+                           smtp_port=9, smtp_security="plain")
+
+        await session(store, account("whole"), ahead)
+        for direction, whole in dict(proxy.carried).items():
+            for point in range(points):
+                proxy.cut_after(1 + point * whole // points, direction, reset=bool(point % 2))
+                for attempt in range(4):
+                    try:
+                        await session(store, account(f"{direction}{point}"), ahead)
+                        break
+                    except ServerError:
+                        if attempt == 3:
+                            raise
+                assert ahead.at_work
+
+with preparing_ahead(wanted=True) as ahead:
+    asyncio.run(main(ahead))
+"""
 
 
 def hostile(number: int) -> bytes:
@@ -268,6 +314,30 @@ async def test_a_child_ends_with_its_parent(server: Liar, alone: dict[str, list[
             await asyncio.sleep(0.01)
     await read(server, tmp_path / "s.db", "well")
     assert contents(tmp_path / "s.db")["threads"] == alone["threads"]
+
+
+@pytest.mark.parametrize("points", [5, pytest.param(150, marks=pytest.mark.soak)])
+async def test_cut_anywhere_with_a_child_nothing_is_lost_and_nothing_twice(tmp_path: Path, points: int) -> None:
+    """Each point in an account of its own; between two points batches stay with the child that nobody wants."""
+    numbers = range(1, 41)
+    async with Liar({n: mail(n, body="x" * (n * 37 % 900)) for n in numbers}) as server:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", CUT, str(server.port), f"sqlite:///{tmp_path}/s.db", str(points),
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(600 if points > 5 else 60):
+            _, err = await process.communicate()
+    assert (process.returncode, err.decode()) == (0, "")
+    db = sqlite3.connect(tmp_path / "s.db")
+    accounts = [account for (account,) in db.execute("SELECT key FROM account")]
+    assert len(accounts) == 1 + 2 * points
+    for account in accounts:
+        stored = db.execute("SELECT message_id FROM message WHERE account = ?", (account,)).fetchall()
+        assert sorted(stored) == sorted((f"<{n}@example.org>",) for n in numbers)
+        for table in ("location", "event WHERE kind = 'message.filed'"):
+            sql = f"SELECT count(*) FROM (SELECT * FROM {table}) WHERE account = ?"
+            assert db.execute(sql, (account,)).fetchone() == (len(numbers),)
+    db.close()
 
 
 def _lives(pid: int) -> bool:

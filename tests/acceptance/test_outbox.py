@@ -37,7 +37,7 @@ async def test_held_mail_is_edited(tmp_path: Path) -> None:
 
 
 async def test_who_stopped_the_mail_and_why_is_said_where_it_waits(tmp_path: Path) -> None:
-    """A row that waits for its turn and one that a person stopped look the same, and only one of them goes by itself."""
+    """A row that waits for its turn and one that a person stopped look the same, and only one goes by itself."""
     account = Account(
         address="agent@test.local", password="secret", imap_host="127.0.0.1", smtp_host="127.0.0.1", smtp_port=1,
         smtp_security="plain", imap_security="plain",

@@ -7,6 +7,8 @@ from __future__ import annotations
 import html as html_module
 import re
 
+from .message.characters import clean
+
 SECRETS: tuple[tuple[str, str], ...] = (
     ("private key", r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----|\bAGE-SECRET-KEY-1[A-Z0-9]{50,70}\b"),
     ("AWS access key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
@@ -34,6 +36,26 @@ SECRETS: tuple[tuple[str, str], ...] = (
 def secrets_in(text: str) -> list[str]:
     """The names of the kinds of secrets that a text holds."""
     return list(dict.fromkeys(name for name, pattern in SECRETS if re.search(pattern, text)))
+
+
+_TAG = re.compile(r"<[^<>]{0,2000}>")
+
+
+def as_read(text: str, html: str) -> str:
+    """Both as they are, and as who reads them sees them: without markup, entities and characters that show nothing.
+
+    Trap: it is no HTML parser. What it leaves of markup, and that it joins paragraphs, does no harm to a search.
+    """
+    seen = html_module.unescape(_TAG.sub("", _without_comments(html)))
+    return clean(f"{text}\n{html}\n{seen}")[0]
+
+
+def _without_comments(html: str) -> str:
+    kept, at = [], 0
+    while (start := html.find("<!--", at)) >= 0 and (end := html.find("-->", start + 4)) >= 0:
+        kept.append(html[at:start])
+        at = end + 3
+    return "".join(kept) + html[at:]
 
 
 _ONE, _SET = (re.compile(rf"{begin}(?:https?:)?//", re.IGNORECASE) for begin in (r"\A\s*+", r"(?:\A|[\s,])"))

@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from .leaks import fetches, secrets_in
+from .leaks import as_read, fetches, secrets_in
 from .lookalikes import look_alike
 from .message.domains import address_key, ascii_domain, same_domain
 from .message.models import Message
@@ -443,7 +443,7 @@ def _content(policy: Policy, s: Situation) -> Iterable[Reason]:
         )
     if policy.attachments == "none" and (s.attachments_elsewhere or s.attachments_unknown):
         yield Reason(rule="attachments", action="hold", text="attachments are held")
-    for name in secrets_in(f"{s.text}\n{s.html}"):
+    for name in secrets_in(as_read(s.text, s.html)):
         yield Reason(rule="secrets", action=policy.secrets, text=f"the text holds what looks like a {name}")
     if not policy.remote_images and fetches(s.html or s.text):
         yield Reason(rule="remote_images", action="hold", text="an image would be fetched from elsewhere")

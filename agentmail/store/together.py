@@ -53,7 +53,10 @@ class Together(Generic[T, R]):
         return entry.answer[0]
 
     async def _write_all(self, mine: _Entry[T, R]) -> None:
-        await asyncio.sleep(0)  # what ends in the same turn of the loop comes along
+        seen = 0
+        while len(self._waiting) > seen:  # what comes in the same turn of the loop, or in the one after, comes along
+            seen = len(self._waiting)
+            await asyncio.sleep(0)
         if self._patience and all(self._may_wait(e.item) for e in self._waiting):
             await self._until_company()
         batch, self._waiting = self._waiting, []
@@ -83,6 +86,7 @@ class Together(Generic[T, R]):
 
     def _next(self) -> None:
         """Let one of those that wait write; none is writing when there are none."""
+        self._waiting = [e for e in self._waiting if not e.turn.cancelled()]  # whose tasks have not heard of it yet
         self._writing = bool(self._waiting)
         if self._waiting:
             self._waiting[0].turn.set_result(True)

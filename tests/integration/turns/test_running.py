@@ -115,6 +115,27 @@ async def test_a_turn_that_was_lost_is_no_obstacle_to_those_that_end_with_it(sto
         assert await counts(store) == {"claimed": 1}
 
 
+async def test_who_is_cancelled_with_the_writer_leaves_the_others_their_turn() -> None:
+    """A cancelled group ends all at once: the one whose turn it would be has gone when the writer goes."""
+    gate = asyncio.Event()
+
+    async def write(items: Sequence[int]) -> list[int]:
+        await gate.wait()
+        return [10 * i for i in items]
+
+    together = Together(write)
+    tasks = [asyncio.create_task(together(1))]
+    await asyncio.sleep(0.01)
+    tasks += [asyncio.create_task(together(i)) for i in (2, 3, 4)]
+    await asyncio.sleep(0.01)
+    for gone in tasks[:2]:
+        gone.cancel()
+    gate.set()
+    ends = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
+    assert [type(end) for end in ends[:2]] == [asyncio.CancelledError] * 2
+    assert ends[2:] == [30, 40]
+
+
 async def test_writes_that_come_meanwhile_share_the_next_one() -> None:
     batches: list[list[int]] = []
     gate = asyncio.Event()

@@ -10,7 +10,8 @@ connect ─▶ EHLO ─▶ STARTTLS ─▶ AUTH ─▶ MAIL ─▶ RCPT… ─�
 ```
 
 Nothing is sent until the final dot (RFC 5321 4.1.1.4), so whatever breaks before it is certain. What breaks after it,
-and a reply that is no reply, is `unknown`. TLS is always verified; STARTTLS is required, never opportunistic.
+and a reply that is no reply, is `unknown`. Behind the dot, in the same write, go the commands of the mail that is next
+on the connection, so that each takes one round trip. TLS is always verified; STARTTLS is required, never opportunistic.
 """
 
 from .rewriters import assigned_id

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 _BARE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _REPLY = re.compile(rb"[2-5]\d\d[ \r\n-]")
 _MAX_REPLY = 32_768
+AT_ONCE = 16_384
+"""Bytes that go in one piece with the final dot: a socket with nothing in it takes so many without a wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +57,22 @@ class _Replies(asyncio.Protocol):
         return self.ended is None and not (self._ready or self._lines or self._partial)
 
     async def next(self, timeout: float) -> tuple[int, str]:
-        if not self._ready and not await self._until(lambda: bool(self._ready), timeout):
+        if not await self.there(timeout):
             raise self.ended or Lost(f"no reply within {timeout:.0f} s")
         return self._ready.popleft()
+
+    async def there(self, timeout: float) -> bool:
+        """Whether a reply came in that time."""
+        return bool(self._ready) or await self._until(lambda: bool(self._ready), timeout)
 
     async def written(self, timeout: float) -> None:
         """Until the kernel has taken everything."""
         if self._full() and not await self._until(lambda: not self._full(), timeout):
             raise self.ended or Lost(f"the server took no data for {timeout:.0f} s")
+        self.alive()
+
+    def alive(self) -> None:
+        """Raise Lost when the connection is over, and nothing that the server said remains to be read."""
         if not self._ready and (self.ended is not None or self.transport.is_closing()):
             raise self.ended or Lost("the connection was lost: closed by us")
 
@@ -140,6 +150,7 @@ class Session:
         transport.set_write_buffer_limits(high=0 if transport.get_extra_info("sslcontext") is None else 1, low=0)
         self.extensions = extensions
         self.timeouts = timeouts
+        self.at_once = AT_ONCE
         self.used = 0
         self.dirty = False
         """A transaction was refused and not yet reset."""
@@ -159,8 +170,8 @@ class Session:
         Without PIPELINING a refusal ends the sequence: the caller sees fewer replies than commands.
         """
         if self.offers("pipelining"):
-            await self.write("".join(f"{c}\r\n" for c in commands).encode(), timeout)
-            return await self._replies_to(len(commands), timeout)
+            await self.write(together(commands), timeout)
+            return await self.replies(len(commands), timeout)
         replies: list[tuple[int, str]] = []
         for command in commands:
             await self.write(f"{command}\r\n".encode(), timeout)
@@ -169,7 +180,7 @@ class Session:
                 break
         return replies
 
-    async def _replies_to(self, count: int, timeout: float) -> list[tuple[int, str]]:
+    async def replies(self, count: int, timeout: float) -> list[tuple[int, str]]:
         """The replies to commands that went together; fewer when the last one is a refusal that ends the session."""
         replies: list[tuple[int, str]] = []
         try:
@@ -184,6 +195,14 @@ class Session:
         """One reply, all its lines. Raises Lost for anything that is not one."""
         return await self._replies.next(timeout)
 
+    def check(self) -> None:
+        """Raise Lost when the connection is over already."""
+        self._replies.alive()
+
+    async def answered(self, timeout: float) -> bool:
+        """Whether a reply, or the end of the connection, came in that time."""
+        return await self._replies.there(timeout) or self._replies.ended is not None
+
     async def write(self, data: bytes, timeout: float) -> None:
         self._transport.write(data)
         await self._replies.written(timeout)
@@ -192,6 +211,18 @@ class Session:
         """Everything but the final dot, and not a byte of it left in our own buffers."""
         for start in range(0, len(data), 65_536):
             await self.write(data[start : start + 65_536], self.timeouts.block)
+
+    def finish(self, last: bytes, along: bytes) -> bool:
+        """Write what ends with the final dot, and commands after it; False when the kernel did not take the dot now.
+
+        Then it never gets it: who waited would let the dot go at a time that nobody checked.
+        """
+        self._transport.write(last + along)
+        if self._transport.is_closing() or self._transport.get_write_buffer_size() > len(along):
+            self.at_once = 0
+            self.close()
+            return False
+        return True
 
     def close(self) -> None:
         """At once, without QUIT: the peer sees a transaction without a dot and forgets it."""
@@ -205,6 +236,11 @@ class Session:
             pass  # it is being closed anyway
         finally:
             self.close()
+
+
+def together(commands: Iterable[str]) -> bytes:
+    """Commands as they go over the line, one behind the other."""
+    return "".join([f"{c}\r\n" for c in commands]).encode()
 
 
 def stuffed(raw: bytes) -> bytes:

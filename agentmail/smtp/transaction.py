@@ -16,7 +16,35 @@ Step = Literal["mail", "rcpt", "data", "hook", "body", "dot"]
 BeforeBody = Callable[[], Awaitable[Callable[[], bool] | None]]
 """Called when the server said 354. It returns what says, just before the dot, whether it may still go; None: stop."""
 
+PATIENCE = 2.0
+"""Seconds that the mail after this one stays on its connection while the server thinks about the dot."""
+SOON = 30.0
+"""Seconds for each answer to commands that went along with the mail before; another connection has more time."""
+
 _PATH = re.compile(r'(?:[^\s"<>@\x00-\x20\x7f]+|"(?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*")@[^\s"<>@\x00-\x20\x7f]+')
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What is handed over."""
+
+    raw: bytes
+    envelope: Envelope
+    before_body: BeforeBody | None = None
+    submission: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class After:
+    """The mail that comes next on this connection: its commands go along with our final dot.
+
+    The transfer of a message may be the first of a group of commands (RFC 2920 3.1), so each mail takes one round trip.
+    """
+
+    commands: Callable[[], bytes]
+    """Asked when the dot is about to go; nothing: there is none."""
+    let_go: Callable[[], None]
+    """The answer to the dot takes long: who waits for this connection need not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +61,27 @@ class Outcome:
     """Recipients that the server did not take, with its reply; beside `sent` the others were taken."""
 
 
-async def transact(
-    session: Session, raw: bytes, envelope: Envelope, before_body: BeforeBody | None, submission: str | None
-) -> Outcome:
-    """Hand the message over, once; how it ended. The caller closes the connection unless its state is certain."""
-    commands = _commands(session, raw, envelope, submission)
-    if isinstance(commands, Outcome):
-        return commands
+async def transact(session: Session, mail: Mail, after: After, *, begun: bool) -> Outcome:
+    """Hand the message over, once; how it ended. The caller closes the connection unless its state is certain.
+
+    Args:
+        begun: Its commands went along with the mail before; the replies are to come.
+    """
     step: Step = "mail"
     refused: dict[str, tuple[int, str]] = {}
+    times, envelope = session.timeouts, mail.envelope
     try:
-        times = session.timeouts
-        if session.dirty:
-            if (await session.ask("RSET", timeout=times.command))[0][0] != 250:
-                return Outcome("temporary", "mail", None, "the server would not reset the connection")
-            session.dirty = False
-        replies = await session.ask(*commands, timeout=times.command)
+        if begun:
+            replies = await session.replies(len(envelope.rcpt_to) + 2, min(times.command, SOON))
+        else:
+            said = commands(session, mail)
+            if isinstance(said, Outcome):
+                return said
+            if session.dirty:
+                if (await session.ask("RSET", timeout=times.command))[0][0] != 250:
+                    return Outcome("temporary", "mail", None, "the server would not reset the connection")
+                session.dirty = False
+            replies = await session.ask(*said, timeout=times.command)
         session.dirty = True
         step, outcome, refused = _judge(replies, envelope)
         if outcome is not None:
@@ -56,16 +89,24 @@ async def transact(
                 session.close()
             return outcome
         step = "hook"
-        may_finish = await before_body() if before_body is not None else lambda: True
+        may_finish = await mail.before_body() if mail.before_body is not None else lambda: True
         if may_finish is None:
             return Outcome("temporary", "hook", None, "stopped before the body", refused)
         step = "body"
-        await session.write_body(stuffed(raw))
+        body = stuffed(mail.raw)
+        if len(body) > session.at_once:
+            await session.write_body(body)
+            body = b""
         if not may_finish():
             # Paused for longer than the lease: somebody else may have taken over (and may have sent it).
             return Outcome("temporary", "hook", None, "too late to finish: closed before the final dot", refused)
+        session.check()
+        along = after.commands()
         step = "dot"
-        await session.write(b".\r\n", times.block)
+        if not session.finish(body + b".\r\n", along):
+            return Outcome("temporary", "body", None, "the connection took no more: the dot did not go", refused)
+        if along and not await session.answered(PATIENCE):
+            after.let_go()
         code, text = await session.reply(times.dot)
         if code // 100 == 3:
             raise Lost(f"the server answered the message with {code} {text}")
@@ -84,8 +125,9 @@ def check_envelope(envelope: Envelope) -> None:
             raise BadInput(f"address {address[:320]!r} cannot be written into an SMTP command")
 
 
-def _commands(session: Session, raw: bytes, envelope: Envelope, submission: str | None) -> list[str] | Outcome:
+def commands(session: Session, mail: Mail) -> list[str] | Outcome:
     """MAIL, RCPT… and DATA with what the server offers; or why it cannot take this message."""
+    raw, envelope, submission = mail.raw, mail.envelope, mail.submission
     limit = session.extensions.get("size", "").strip()
     if limit.isdigit() and 0 < int(limit) < len(raw):
         return Outcome("permanent", "mail", 552, f"{len(raw)} bytes, and the server takes {limit} at most (RFC 1870)")

@@ -15,7 +15,7 @@ from agentmail.delivery import _Item
 from agentmail.errors import Unreachable
 from agentmail.outbox import Outbox
 from agentmail.settings import Account
-from agentmail.smtp import Submitter
+from agentmail.smtp import Submitter, submitter
 from agentmail.smtp.session import Session
 from agentmail.store import ThreadStore
 from agentmail.store.together import Together
@@ -138,6 +138,7 @@ def die_at(job: Job) -> None:
             await self.write(data[len(data) // 2 :], 10)
 
         session.write_body = half
+        submitter.AT_ONCE = 0  # nothing is too small for two pieces
     elif job.point in {"dot", "accepted"}:
         reply = session.reply
 

@@ -45,6 +45,8 @@ LEASE = 180.0
 """Seconds a worker holds a row; renewed at a third of it while the attempt runs."""
 CLAIM = 8
 """Rows that a worker takes at once, for each of its connections."""
+AHEAD = 2
+"""For each connection, rows whose marker is to come when the next ones are taken: no connection waits for them."""
 MARGIN = 10.0
 """Seconds before the end of the lease from which the final dot may not go any more."""
 FRUITLESS = 5.0
@@ -81,6 +83,26 @@ class _Item:
     stop: Stop | None = None
 
 
+class _Begun:
+    """Of the rows that were claimed, how many have no marker yet."""
+
+    def __init__(self, few: int) -> None:
+        self._few, self._unmarked = few, 0
+        self.nearly_all = asyncio.Event()
+        self.nearly_all.set()
+        """No more than a few."""
+
+    def to_come(self, rows: int) -> None:
+        self._unmarked += rows
+        if self._unmarked > self._few:
+            self.nearly_all.clear()
+
+    def one(self) -> None:
+        self._unmarked -= 1
+        if self._unmarked <= self._few:
+            self.nearly_all.set()
+
+
 @dataclass(slots=True)
 class _Hold:
     """A row that this worker holds, until when by its own monotonic clock, and what became of it."""
@@ -89,6 +111,8 @@ class _Hold:
     until: float
     error: ServerError | None = None
     counted_off: bool = False
+    begun: _Begun | None = None
+    """Hears of its marker, or that there will be none."""
 
 
 class Delivery(Recovery):
@@ -153,17 +177,7 @@ class Delivery(Recovery):
         await self._recover()
         await self._look()
         await self._take_bounces()
-        done: list[int] = []
-        while len(done) < limit:
-            started = self._monotonic()
-            rows, _ = await self._claim(limit=min(limit - len(done), CLAIM * self.submitter.connections))
-            holds = [_Hold(row, started + self._lease) for row in rows]
-            if not holds:
-                break
-            await self._work(holds)
-            done += [h.row.id for h in holds]
-            if any(h.error is not None for h in holds):
-                break  # no server: the rest would only fail the same way
+        done = await self._deliver(limit)
         if done:
             await self.store.db.durable()
         async with self.store.reading() as tx:
@@ -175,6 +189,55 @@ class Delivery(Recovery):
             )
         await self._file_copies(without)
         return [shown(row) for row in finished]
+
+    async def _deliver(self, limit: int) -> list[int]:
+        """Claim and try, until nothing is due; which rows. The next are claimed while the last of these are tried.
+
+        What goes wrong stops the claiming, and is raised when all that is on its way has come to its end.
+        """
+        holds: list[_Hold] = []
+        errors: list[Exception] = []
+        working: set[asyncio.Task[None]] = set()
+        begun = _Begun(AHEAD * self.submitter.connections)
+        async with asyncio.TaskGroup() as group:
+            while len(holds) < limit and not errors:
+                started = self._monotonic()
+                wanted = min(limit - len(holds), CLAIM * self.submitter.connections)
+                try:
+                    rows, _ = await self._claim(limit=wanted)
+                except Exception as exc:  # noqa: BLE001 - raised below
+                    heed_cancellation()
+                    errors.append(exc)
+                    break
+                if not (rows or working):
+                    break
+                taken = [_Hold(row, started + self._lease, begun=begun) for row in rows]
+                holds += taken
+                begun.to_come(len(taken))
+                if taken:
+                    working.add(group.create_task(self._work_on(taken, errors)))
+                if len(taken) == wanted:
+                    await begun.nearly_all.wait()
+                else:  # nothing else is due, as long as none of these is again
+                    await asyncio.wait(working)
+                working = {task for task in working if not task.done()}
+                if any(h.error is not None for h in holds):
+                    break  # no server: the rest would only fail the same way
+        if errors:
+            raise errors[0]
+        return [h.row.id for h in holds]
+
+    async def _work_on(self, holds: Sequence[_Hold], errors: list[Exception]) -> None:
+        """`_work`, of which others that are on their way hear nothing."""
+        try:
+            await self._work(holds)
+        except Exception as exc:  # noqa: BLE001 - the caller raises it
+            errors.append(exc)
+        finally:
+            for hold in holds:
+                if hold.begun is not None:
+                    hold.begun.one()
+                    hold.begun = None
 
     async def run(self, poll: float = 30.0) -> None:
         """Deliver what is due, for ever; run it in a TaskGroup, in as many processes as you like.
@@ -266,8 +329,10 @@ class Delivery(Recovery):
 
     async def _work(self, holds: Sequence[_Hold]) -> None:
         """One attempt for each row, at the same time, while their leases are renewed."""
-        async with self.store.reading() as tx:
-            bodies = await submissions.bodies(tx, [h.row.id for h in holds])
+        bodies = await attempts.bodies(self.store.db, [h.row for h in holds])
+        if bodies is None:
+            async with self.store.reading() as tx:
+                bodies = await submissions.bodies(tx, [h.row.id for h in holds])
         renewal: asyncio.Task[None] | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -325,6 +390,9 @@ class Delivery(Recovery):
         if not hold.counted_off:
             hold.counted_off = True
             self._unmarked -= 1
+        if hold.begun is not None:
+            hold.begun.one()
+            hold.begun = None
 
     async def _attempt_once(self, hold: _Hold, raw: bytes, durable: Callable[[], Awaitable[None]]) -> None:
         row = hold.row
@@ -412,7 +480,6 @@ class Delivery(Recovery):
         self, tx: Tx, marks: Sequence[tuple[int, int]], ends: Sequence[tuple[_Item, Result]]
     ) -> set[int]:
         now = await database_now(tx)
-        alive = await attempts.mark(tx, marks, now=now) if marks else set()
         if ends:
             done = await attempts.settle(tx, [result for _, result in ends], now=now)
             events: list[dict[str, Any]] = []
@@ -421,7 +488,8 @@ class Delivery(Recovery):
                 if result.id in done and (told := _told(item.row, result)) is not None:
                     events.append({**told, "at": now})
             await append_events(tx, events)
-        return alive
+        # After the ends, for one of them may pause the account, and the next mail on its connection asks by now.
+        return await attempts.mark(tx, marks, now=now) if marks else set()
 
     def _spread(self, result: Result) -> Result:
         """±10 % keeps many rows from coming back at the same moment."""

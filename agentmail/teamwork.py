@@ -115,7 +115,6 @@ class Teamwork(Promises):
         """
         await self.store.open()
         name = agent or self.agent
-        _seconds(lease)  # refused here, or a task group wraps what it says
         shift = Shift(
             handler,
             take=lambda hands: self._next_turns(name, lease, limit=hands),
@@ -148,7 +147,7 @@ class Teamwork(Promises):
         async def work(tx: Tx) -> Claim:
             number = await reading.resolve(tx, thread)  # each time: it may have been merged while we waited
             return await claims.claim_thread(
-                tx, number, account=self.account.key, agent=agent, lease=_seconds(lease),
+                tx, number, account=self.account.key, agent=agent, lease=lease.total_seconds(),
                 newest=await reading.newest_incoming(tx, number),
             )  # fmt: skip
 
@@ -208,7 +207,7 @@ class Teamwork(Promises):
     async def _claim_due(self, agent: str, lease: timedelta, limit: int) -> list[Turn]:
         found = await self.store.db.run_alone(
             lambda tx: claims.claim_due(
-                tx, account=self.account.key, agents=self._mine(agent), agent=agent, lease=_seconds(lease),
+                tx, account=self.account.key, agents=self._mine(agent), agent=agent, lease=lease.total_seconds(),
                 limit=limit,
             )
         )  # fmt: skip
@@ -371,12 +370,6 @@ class Teamwork(Promises):
                 logger.warning("%s: %s", self.account.key, group.exceptions[0])
             heed_cancellation()
             await self._sleep(STORE_PAUSE)
-
-
-def _seconds(lease: timedelta) -> float:
-    if lease <= timedelta(0):
-        raise BadInput(f"lease is {lease}: a claim has to outlive the moment it is made")
-    return lease.total_seconds()
 
 
 async def _put_back(turns: Sequence[Turn]) -> None:

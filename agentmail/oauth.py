@@ -16,6 +16,8 @@ import hashlib
 import html
 import json
 import secrets
+import socket
+import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -150,6 +152,7 @@ async def device_login(
     show(DeviceCode(_printable(url), _printable(code), _printable(said)))
     pause = min(_seconds(started, "interval", 5.0), 60.0)
     end = clock() + _seconds(started, "expires_in", 900.0)
+    failed: Unreachable | None = None
     while clock() < end:
         await sleep(pause)
         try:
@@ -157,17 +160,19 @@ async def device_login(
                 "grant_type": "urn:ietf:params:oauth:grant-type:device_code", "client_id": client_id,
                 "device_code": str(started["device_code"]),
             })  # fmt: skip
-            error = answer.get("error")
+            failed, error = None, answer.get("error")
             if error == "authorization_pending":
                 continue
             if error == "slow_down":
                 pause += 5  # RFC 8628 3.5
                 continue
             _raise_for(answer, "access_token", "start again")
-        except Unreachable:
-            pause = min(pause * 2, 60.0)  # RFC 8628 3.5: the person types on, whatever the network does
+        except Unreachable as exc:
+            failed, pause = exc, min(pause * 2, 60.0)  # RFC 8628 3.5: the person types on, whatever the network does
             continue
         return answer
+    if failed is not None:
+        raise failed
     raise AuthenticationFailed("login: the code was not entered in time; start again")
 
 
@@ -328,10 +333,26 @@ async def post(url: str, form: dict[str, str], *, timeout: float = 20.0) -> Toke
         async with asyncio.timeout(timeout + 5):  # a thread cannot be ended, but it need not be waited for
             answer = json.loads(await asyncio.to_thread(work))
     except (OSError, ValueError, HTTPException, RecursionError) as exc:  # URLError is an OSError; not JSON a ValueError
-        raise Unreachable(f"{where}: no answer that can be read ({type(exc).__name__}); try again") from exc
+        raise Unreachable(f"{where}: {_what_failed(exc)}; try again") from exc
     if not isinstance(answer, dict):
         raise Unreachable(f"{where}: no answer that can be read; try again")
     return Tokens(answer)
+
+
+def _what_failed(exc: Exception) -> str:
+    """In words for a person; what an exception holds may be the answer, and so a token."""
+    if isinstance(exc, urllib.error.HTTPError):
+        return f"the server answers {exc.code}"
+    cause = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"certificate rejected ({cause.verify_message})"
+    for kind, words in (
+        (socket.gaierror, "no such host"), (ConnectionRefusedError, "connection refused"),
+        (TimeoutError, "no answer in time"), (OSError, f"no connection ({type(cause).__name__})"),
+    ):  # fmt: skip
+        if isinstance(cause, kind):
+            return words
+    return "no answer that can be read"
 
 
 def _raise_for(answer: dict[str, Any], needs: str, advice: str) -> None:
@@ -344,6 +365,8 @@ def _raise_for(answer: dict[str, Any], needs: str, advice: str) -> None:
         said = _printable(f"{str(error)[:60]} {' '.join(str(answer.get('error_description') or '').split())[:200]}")
         if str(error) in {"temporarily_unavailable", "server_error", "slow_down", "rate_limit_exceeded"}:
             raise Unreachable(f"login is not possible now: {said.rstrip()}; try again later")
+        if "AADSTS7000218" in said:  # Microsoft, of an application that was registered as a web site
+            advice = "allow public client flows for the application, where it is registered"
         raise AuthenticationFailed(f"login refused: {said.rstrip()}; {advice}")
     if not isinstance(answer.get(needs), str) or not answer[needs]:
         raise AuthenticationFailed(f"login: an answer without {needs.replace('_', ' ')}; {advice}")

@@ -34,6 +34,9 @@ def login(
     found = settings(address=address)
     if not found.address:
         raise ConfigurationError("which account? set AGENTMAIL_ADDRESS, or give --address")
+    local, _, domain = found.address.rpartition("@")
+    if not (local and domain):
+        raise ConfigurationError(f"address {found.address!r} is not local@domain")
     if not found.oauth_client_id:
         raise ConfigurationError(
             "set AGENTMAIL_OAUTH_CLIENT_ID to the application that you registered with your provider "

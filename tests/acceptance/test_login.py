@@ -83,3 +83,14 @@ def test_without_a_client_id_it_says_what_to_set(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert "AGENTMAIL_OAUTH_CLIENT_ID" in done.stderr
+
+
+def test_an_address_that_is_none_is_no_account(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AGENTMAIL_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "agentmail", "login", "outlook", "--address", "nonsense"],
+        cwd=tmp_path, env=environment | {"AGENTMAIL_OAUTH_CLIENT_ID": "client"}, capture_output=True, text=True,
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "is not local@domain" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import stat
 import sys
 import urllib.parse
@@ -289,6 +290,34 @@ async def test_a_device_login_that_fails_says_so(
     assert str(raised.value).isprintable()
 
 
+async def test_what_is_wrong_with_an_endpoint_is_said_in_words(provider: tuple[Provider, Endpoints]) -> None:
+    fake, endpoints = provider
+    fake.answers = [(502, {}), (400, {"error": "invalid_client", "error_description": "AADSTS7000218: secret needed"})]
+    with pytest.raises(Unreachable, match="/device: the server answers 502; try again"):
+        await device_login(endpoints, "id", lambda _: None)
+    with pytest.raises(AuthenticationFailed, match="allow public client flows"):
+        await device_login(endpoints, "id", lambda _: None)
+    for url, words in (("http://127.0.0.1:1/", "connection refused"), ("https://x.invalid/", "no such host")):
+        with pytest.raises(Unreachable, match=words):
+            await post(url, {})
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unreachable, match="no answer in time"):
+        await post(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, timeout=0.2)
+
+
+async def test_a_device_login_at_a_provider_that_fails_to_the_end_blames_nobody_else(
+    provider: tuple[Provider, Endpoints],
+) -> None:
+    fake, endpoints = provider
+    fake.answers = [(200, {"device_code": "d", "expires_in": 10}), *[(500, {})] * 20]
+    now = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    with pytest.raises(Unreachable, match="the server answers 500"):
+        await device_login(endpoints, "id", lambda _: None, sleep=sleep, clock=lambda: now[0])
+
+
 async def test_a_code_that_nobody_types_ends(provider: tuple[Provider, Endpoints]) -> None:
     fake, endpoints = provider
     now = [0.0]
@@ -331,6 +360,6 @@ async def test_a_token_endpoint_that_drips_has_a_deadline() -> None:
         writer.transport.abort()
 
     server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    with pytest.raises(Unreachable, match="TimeoutError"):
+    with pytest.raises(Unreachable, match="no answer in time"):
         await post(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", {}, timeout=0.2)
     server.close()

@@ -67,6 +67,7 @@ class World:
         self.keys: dict[tuple[str, str], str] = {}
         self.copies: set[str] = set()
         self.paused: set[str] = set()
+        self.lifted = 0
         self.passed = 0.0
         self.moody = True
         self.depth = 0
@@ -346,13 +347,22 @@ class World:
     async def pause(self) -> None:
         every, account = self.chance.random() < 0.4, self.chance.choice(ACCOUNTS)
         worker = self._some_worker(account)
+        before = self.lifted
         await worker.pause(by="Bo", reason="stop", every=every)
-        self.paused.add("*" if every else account)
+        if self.lifted == before:  # else somebody lifted it, perhaps, before we heard that it stands
+            self.paused.add("*" if every else account)
 
     async def resume(self) -> None:
         every, account = self.chance.random() < 0.5, self.chance.choice(ACCOUNTS)
-        self.paused.discard("*" if every else account)  # from here on it may go
-        await self._some_worker(account).resume(by="Bo", every=every)
+        try:
+            self._lifts("*" if every else account)  # from here on it may go
+            await self._some_worker(account).resume(by="Bo", every=every)
+        finally:
+            self._lifts("*" if every else account)
+
+    def _lifts(self, what: str) -> None:
+        self.paused.discard(what)
+        self.lifted += 1
 
     async def bounce(self) -> None:
         went = [

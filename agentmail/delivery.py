@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from .errors import (
@@ -26,18 +26,18 @@ from .errors import (
 from .message.models import Envelope
 from .recovery import BOOT, Recovery
 from .sent import Sent, shown
-from .smtp import BeforeBody, Outcome, assigned_id
+from .smtp import BeforeBody, Outcome, Refusals, assigned_id
 from .store import attempts, submissions, tallies
 from .store.attempts import Result
 from .store.changes import Changes
 from .store.database import Tx, database_now
 from .store.events import append_events
 from .store.reading import number
-from .store.submissions import Submission
+from .store.submissions import RecipientState, Submission
 from .store.together import Together
 from .supervision import event, noted
 from .unbroken import heed_cancellation
-from .verdicts import Stop, judge, later, no_server
+from .verdicts import Stop, doubts, judge, later, no_server
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,8 @@ class _Item:
     row: Submission
     result: Result | None = None
     stop: Stop | None = None
+    people: Mapping[str, RecipientState] = field(default_factory=dict)
+    """With the marker: whom the server refused."""
 
 
 class _Begun:
@@ -399,11 +401,11 @@ class Delivery(Recovery):
         begun = False
         unwritten = ""
 
-        async def before_body() -> Callable[[], bool] | None:
+        async def before_body(refused: Refusals) -> Callable[[], bool] | None:
             nonlocal begun, unwritten
             self._count_off(hold)
             try:
-                marked = bool(await self._writes(_Item(row)))
+                marked = bool(await self._writes(_Item(row, people=doubts(row, refused))))
                 await durable()
             except StoreError as exc:  # this mail does not go now; others, whose bodies are under way, do
                 heed_cancellation()
@@ -463,8 +465,9 @@ class Delivery(Recovery):
         """Markers and results that come at the same moment, in one transaction."""
         marks = [(i.row.id, i.row.epoch) for i in items if i.result is None]
         ends = [(i, self._spread(i.result)) for i in items if i.result is not None]
-        if self.store.db.watched or any(self._brings_more(i, result) for i, result in ends):
-            alive = await self.store.db.run(lambda tx: self._write_all(tx, marks, ends))
+        people = {i.row.id: i.people.values() for i in items if i.people}
+        if self.store.db.watched or people or any(self._brings_more(i, result) for i, result in ends):
+            alive = await self.store.db.run(lambda tx: self._write_all(tx, marks, people, ends))
         else:
             told = [(result, _told(i.row, result)) for i, result in ends]
             alive = await attempts.write(self.store.db, marks, told)
@@ -477,8 +480,9 @@ class Delivery(Recovery):
         return result.state == "sent" and assigned_id(self.account.smtp_host, result.reply) is not None
 
     async def _write_all(
-        self, tx: Tx, marks: Sequence[tuple[int, int]], ends: Sequence[tuple[_Item, Result]]
-    ) -> set[int]:
+        self, tx: Tx, marks: Sequence[tuple[int, int]], people: Mapping[int, Iterable[RecipientState]],
+        ends: Sequence[tuple[_Item, Result]],
+    ) -> set[int]:  # fmt: skip
         now = await database_now(tx)
         if ends:
             done = await attempts.settle(tx, [result for _, result in ends], now=now)
@@ -489,7 +493,7 @@ class Delivery(Recovery):
                     events.append({**told, "at": now})
             await append_events(tx, events)
         # After the ends, for one of them may pause the account, and the next mail on its connection asks by now.
-        return await attempts.mark(tx, marks, now=now) if marks else set()
+        return await attempts.mark(tx, marks, now=now, people=people) if marks else set()
 
     def _spread(self, result: Result) -> Result:
         """±10 % keeps many rows from coming back at the same moment."""

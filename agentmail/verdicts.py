@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from .errors import AuthenticationFailed, ServerError, Throttled
-from .smtp import Outcome
+from .smtp import Outcome, Refusals
 from .store.attempts import Result
 from .store.submissions import RecipientState, Submission
 
@@ -81,18 +81,31 @@ def no_server(row: Submission, error: str) -> Result:
     return later(row, error, NO_SERVER[min(row.attempts, len(NO_SERVER)) - 1])
 
 
+def doubts(row: Submission, refused: Refusals) -> dict[str, RecipientState]:
+    """When the body goes: who may get it, and whom the server refused (see `Submission.in_doubt`). Nobody when all may,
+    and the row says so already.
+    """
+    people = _refused(refused)
+    if people or any(r.code is not None for r in row.recipients if r.state == "pending"):
+        people |= {a: RecipientState(a) for a in row.pending if a not in people}
+    return people
+
+
+def _refused(refused: Refusals) -> dict[str, RecipientState]:
+    return {
+        a: RecipientState(a, "pending" if c < 500 or limit_of(c, t) else "failed", c, t[:500])
+        for a, (c, t) in refused.items()
+    }
+
+
 def judge(row: Submission, out: Outcome) -> tuple[Result, Stop | None]:
     """The row's next state, and whether the account must stop."""
     said = f"{out.code} {out.text}".strip() if out.code is not None else out.text
-    people = {
-        a: RecipientState(a, "pending" if c < 500 or limit_of(c, t) else "failed", c, t[:500])
-        for a, (c, t) in out.refused.items()
-    }
     if out.state == "unknown":
         error = f"it may have been sent: {said}"[:1000]
-        if people or any(r.code is not None for r in row.recipients if r.state == "pending"):
-            people |= {a: RecipientState(a) for a in row.pending if a not in people}  # see `Submission.in_doubt`
+        people = doubts(row, out.refused)
         return Result(row.id, row.epoch, "unknown", out.code, error, delay=0.0, recipients=people), None
+    people = _refused(out.refused)
     failed = {a: p for a, p in people.items() if p.state == "failed"}
     limit = _limit(out)
     if out.state == "sent":

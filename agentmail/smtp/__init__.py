@@ -17,6 +17,8 @@ on the connection, so that each takes one round trip. TLS is always verified; ST
 from .rewriters import assigned_id
 from .session import Timeouts
 from .submitter import Submitter
-from .transaction import BeforeBody, Outcome, State, Step, check_envelope
+from .transaction import BeforeBody, Outcome, Refusals, State, Step, check_envelope
 
-__all__ = ["BeforeBody", "Outcome", "State", "Step", "Submitter", "Timeouts", "assigned_id", "check_envelope"]
+__all__ = [
+    "BeforeBody", "Outcome", "Refusals", "State", "Step", "Submitter", "Timeouts", "assigned_id", "check_envelope",
+]  # fmt: skip

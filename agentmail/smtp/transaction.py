@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,8 +13,12 @@ from .session import Lost, Session, stuffed
 
 State = Literal["sent", "temporary", "permanent", "unknown"]
 Step = Literal["mail", "rcpt", "data", "hook", "body", "dot"]
-BeforeBody = Callable[[], Awaitable[Callable[[], bool] | None]]
-"""Called when the server said 354. It returns what says, just before the dot, whether it may still go; None: stop."""
+Refusals = Mapping[str, tuple[int, str]]
+"""Recipients that the server did not take, each with its reply."""
+BeforeBody = Callable[[Refusals], Awaitable[Callable[[], bool] | None]]
+"""Called when the server said 354, with the recipients who will not get it. It returns what says, just before the dot,
+whether it may still go; None: stop.
+"""
 
 PATIENCE = 2.0
 """Seconds that the mail after this one stays on its connection while the server thinks about the dot."""
@@ -89,7 +93,7 @@ async def transact(session: Session, mail: Mail, after: After, *, begun: bool) -
                 session.close()
             return outcome
         step = "hook"
-        may_finish = await mail.before_body() if mail.before_body is not None else lambda: True
+        may_finish = await mail.before_body(refused) if mail.before_body is not None else lambda: True
         if may_finish is None:
             return Outcome("temporary", "hook", None, "stopped before the body", refused)
         step = "body"

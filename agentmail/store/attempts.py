@@ -169,30 +169,40 @@ async def write(
     return await db.shortly(sqlite, postgresql)
 
 
-async def mark(tx: Tx, held: Iterable[tuple[int, int]], *, now: float) -> set[int]:
-    """The bodies are about to go. Which of them may: a row that is missing was taken over."""
+async def mark(
+    tx: Tx, held: Iterable[tuple[int, int]], *, now: float, people: Mapping[int, Iterable[RecipientState]] | None = None
+) -> set[int]:
+    """The bodies are about to go. Which of them may: a row that is missing was taken over.
+
+    Args:
+        people: By row, recipients whom the server refused, and then the others too: who dies now leaves word.
+    """
     done = await tx.exec_driver_sql(_MARK[tx.dialect.name], (_json(sorted(held)), now))
-    return {int(i) for (i,) in done}
+    alive = {int(i) for (i,) in done}
+    await _tell(tx, [(i, one) for i in sorted(alive & (people or {}).keys()) for one in (people or {})[i]])
+    return alive
 
 
 async def settle(tx: Tx, results: Sequence[Result], *, now: float) -> set[int]:
     """Write how attempts ended; which were written. A row that somebody else took over meanwhile stays theirs."""
     rows = _json([_settled(r) for r in sorted(results, key=_id)])
     done = {int(i) for (i,) in await tx.exec_driver_sql(_SETTLE[tx.dialect.name], (rows, now))}
-    changed = [
-        {"b_id": r.id, "b_address": s.address, "b_state": s.state, "b_code": s.code, "b_text": s.text}
-        for r in results
-        for s in r.recipients.values()
-        if not r.whole
-    ]
-    if changed:
+    await _tell(tx, [(r.id, one) for r in results if not r.whole for one in r.recipients.values()])
+    return done
+
+
+async def _tell(tx: Tx, people: Sequence[tuple[int, RecipientState]]) -> None:
+    """What became of recipients, each of a row, who were pending until now."""
+    if people:
         await tx.execute(
             update(RECIPIENT)
             .where(R.submission == bindparam("b_id"), R.address == bindparam("b_address"), R.state == "pending")
             .values(state=bindparam("b_state"), code=bindparam("b_code"), text=bindparam("b_text")),
-            changed,
+            [
+                {"b_id": id_, "b_address": one.address, "b_state": one.state, "b_code": one.code, "b_text": one.text}
+                for id_, one in people
+            ],
         )
-    return done
 
 
 def _id(result: Result) -> int:

@@ -262,11 +262,7 @@ async def take_abandoned(tx: Tx, account: str, *, now: float) -> tuple[list[int]
                 error="its worker vanished while the body went: it may have been sent")
         .returning(S.id)
     )  # fmt: skip
-    unknown = [int(i) for i in lost.scalars()]
-    if unknown:  # what the server said in an earlier attempt says nothing about this one
-        waiting = update(RECIPIENT).where(R.submission.in_(unknown), R.state == "pending", R.code.is_not(None))
-        await tx.execute(waiting.values(code=None))
-    return queued, unknown
+    return queued, [int(i) for i in lost.scalars()]
 
 
 async def distrust(tx: Tx, boot: str) -> None:
@@ -274,7 +270,7 @@ async def distrust(tx: Tx, boot: str) -> None:
     known = (await tx.execute(select(INFO.c.value).where(INFO.c.name == "boot"))).scalar_one_or_none()
     if known == boot:
         return
-    await tx.execute(update(SUBMISSION).where(S.state == "sending", S.marker_at.is_(None)).values(marker_at=S.next_at))
+    await _assume_markers(tx)
     await tx.execute(delete(INFO).where(INFO.c.name == "boot"))
     await tx.execute(insert(INFO).values(name="boot", value=boot))
 
@@ -286,9 +282,15 @@ async def notice_crash(tx: Tx) -> None:
     replica has either; a clean end of the server does neither. So as long as our row is there no marker was lost.
     """
     if tx.dialect.name != "sqlite" and (await _UNCRASHED.run(tx)).rows:
-        await tx.execute(
-            update(SUBMISSION).where(S.state == "sending", S.marker_at.is_(None)).values(marker_at=S.next_at)
-        )
+        await _assume_markers(tx)
+
+
+async def _assume_markers(tx: Tx) -> None:
+    """What was being sent counts as marked. Whom an earlier attempt was refused may have got this one."""
+    lost = (S.state == "sending", S.marker_at.is_(None))
+    of_lost = R.submission.in_(select(S.id).where(*lost).scalar_subquery())
+    await tx.execute(update(RECIPIENT).where(of_lost, R.state == "pending", R.code.is_not(None)).values(code=None))
+    await tx.execute(update(SUBMISSION).where(*lost).values(marker_at=S.next_at))
 
 
 async def take_unknown(

@@ -318,8 +318,8 @@ async def test_a_worker_that_slept_longer_than_its_lease_does_not_finish(bench: 
     submit = bench.box.submitter.submit
 
     async def slow(raw: bytes, envelope: Any, *, before_body: Any, submission: str | None) -> Any:
-        async def pause() -> Any:
-            answer = await before_body()
+        async def pause(refused: Any) -> Any:
+            answer = await before_body(refused)
             bench.clock._now += timedelta(hours=1)  # stopped: nothing of ours runs meanwhile
             for _ in range(30):
                 await other.deliver_due()
@@ -345,9 +345,9 @@ async def test_the_marker_is_committed_before_the_body_goes(bench: Bench) -> Non
                 row = (await tx.execute(SUBMISSION.select())).one()
             seen.append((row.state, row.marker_at is not None))
 
-        async def around() -> Any:
+        async def around(refused: Any) -> Any:
             await read()
-            answer = await before_body()
+            answer = await before_body(refused)
             await read()
             return answer
 

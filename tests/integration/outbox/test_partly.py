@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from agentmail.errors import PermanentFailure
@@ -49,6 +52,57 @@ async def test_who_was_deferred_before_the_connection_was_lost_waits_when_it_is_
     waiting = await bench.box.get(lost.id)
     assert ("queued", ["sent", "failed", "pending"]) == (waiting.state, states(waiting))
     assert waiting.next_attempt is not None
+
+
+async def dies_behind_the_dot(bench: Bench, id_: str) -> None:
+    """The server has it, and nothing of that is written: the worker is gone at that moment."""
+    box = bench.outbox()
+
+    async def never(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    box._end = never  # type: ignore[method-assign]
+    before = len(bench.server.taken)
+    task = asyncio.create_task(box.deliver(id_))
+    while len(bench.server.taken) == before:
+        await asyncio.sleep(0.001)
+    task.cancel()
+    await asyncio.wait([task])
+    await bench.clock.advance(181)
+
+
+async def test_a_worker_that_dies_leaves_word_of_who_was_refused(bench: Bench) -> None:
+    """Bob was refused and Eve deferred when it died behind the dot: what lies in Sent is no proof that they got it."""
+    bench.server.script = {"rcpt": by_name}
+    queued = await bench.box.queue(bench.mail(*WHO))
+    await dies_behind_the_dot(bench, queued.id)
+    bench.shelf.sent.add(queued.message_id)
+    await bench.box.deliver_due()
+    waiting = await bench.box.get(queued.id)
+    assert ("queued", ["sent", "failed", "pending"]) == (waiting.state, states(waiting))
+    bench.server.script.clear()
+    await bench.clock.advance(601)
+    await bench.box.deliver_due()
+    done = await bench.box.get(queued.id)
+    assert ("sent", ["sent", "failed", "sent"]) == (done.state, states(done))
+    assert [["ana@test.local"], ["eve@test.local"]] == [to for _, to, _ in bench.server.taken]
+
+
+async def test_who_was_deferred_once_may_get_it_from_a_worker_that_dies(bench: Bench) -> None:
+    """What an earlier attempt was told of Eve says nothing about this one, which was told nothing."""
+    bench.server.script = {"rcpt": by_name}
+    waiting = await bench.box.submit(bench.mail(*WHO))
+    assert ("queued", ["sent", "failed", "pending"]) == (waiting.state, states(waiting))
+    bench.server.script.clear()
+    await bench.clock.advance(301)
+    await dies_behind_the_dot(bench, waiting.id)
+    bench.shelf.sent.add(waiting.message_id)
+    await bench.box.deliver_due()
+    doubted = await bench.box.get(waiting.id)
+    assert ("unknown", "pending") == (doubted.state, states(doubted)[2])
+    await bench.box.resolve(waiting.id, sent=True, by="Bo")
+    done = await bench.box.get(waiting.id)
+    assert ("sent", ["sent", "failed", "sent"]) == (done.state, states(done))
 
 
 @pytest.mark.parametrize("sent", [True, False])

@@ -49,7 +49,7 @@ class Told:
 
     async def submit(self, raw: bytes, envelope: Any, *, before_body: Any, submission: str | None) -> Outcome:
         (to,) = envelope.rcpt_to
-        may_finish = await before_body()
+        may_finish = await before_body({})
         if may_finish is None:
             return Outcome("temporary", "hook", None, "stopped before the body")
         self.bodies.release()

@@ -340,10 +340,10 @@ async def test_cancelling_never_leaves_a_half_spoken_connection() -> None:
 
 
 async def test_the_hook_may_stop_it_before_the_body_and_before_the_dot() -> None:
-    async def stop() -> None:
+    async def stop(_: Any) -> None:
         return None
 
-    async def too_late() -> Any:
+    async def too_late(_: Any) -> Any:
         return lambda: False
 
     for hook in (stop, too_late):

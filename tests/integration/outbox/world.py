@@ -44,7 +44,6 @@ class Mail:
     doubted: bool = False
     """It was told to be unknown, or its worker died: then a second copy may be the honest answer."""
     deleted: bool = False
-    crashed: bool = False
     edits: str | None = None
 
 
@@ -462,7 +461,7 @@ class World:
                 wrong.append(f"{r.address} waits for nothing")
             if sent.state == "failed" and r.state != "failed" and not doubted:
                 wrong.append(f"{r.address} is {r.state}")
-            if went and not times and not mail.crashed:
+            if went and not times:
                 wrong.append(f"{r.address} is {r.state}, and never got it")
             if not went and times and not doubted:
                 wrong.append(f"{r.address} is {r.state}, and got it")
@@ -496,9 +495,9 @@ class _Meddled:
         if world.moody and world.chance.random() < 0.05:
             raise Unreachable("no server")
 
-        async def around() -> Any:
+        async def around(refused: Any) -> Any:
             await world.meanwhile()
-            may_finish = await before_body()
+            may_finish = await before_body(refused)
             stopped = world.paused & {"*", self.account}
             if may_finish is not None and stopped:
                 world.oracle.wrong.append(f"{submission} begins while {stopped} is paused")
@@ -518,7 +517,7 @@ class _Meddled:
     def _dies(self, mail: Mail | None, where: str) -> bool:
         if mail is None or not self.world.moody or self.world.chance.random() > 0.06:
             return False
-        mail.doubted = mail.crashed = True
+        mail.doubted = True
         self.world.story.append(f"      a worker dies {where} {mail.id}")
         return True
 

@@ -68,7 +68,7 @@ class Wire:
     async def submit(self, raw: bytes, envelope: Envelope, *, before_body: Any, submission: Any = None) -> Outcome:
         if self.rng.random() < 0.05:
             return Outcome("temporary", "mail", 451, "4.3.0 try again later")
-        if await before_body() is None:
+        if await before_body({}) is None:
             return Outcome("temporary", "hook", None, "stopped before the body")
         self.taken += [(to, raw) for to in envelope.rcpt_to]
         return Outcome("sent", "dot", 250, "2.0.0 taken")

@@ -32,8 +32,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from .attempting import COMPANY, Submits
 from .bounced import return_path
-from .delivery import COMPANY, LEASE, MARGIN, Delivery, Submits
+from .delivery import LEASE, MARGIN, Delivery
 from .errors import AgentMailError, AlreadyAnswered, BadInput, KeyReused, NotFound, Refused, StoreError
 from .message.domains import address_key
 from .message.models import Message, Outgoing

@@ -174,10 +174,10 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
 async def test_a_hook_that_stops_the_next_mail_stops_no_other() -> None:
     """The server waits for a body, so the connection is closed; also when the dot may not go any more."""
 
-    async def stop() -> None:
+    async def stop(_: Any) -> None:
         return None
 
-    async def too_late() -> Any:
+    async def too_late(_: Any) -> Any:
         return lambda: False
 
     for hook in (stop, too_late):

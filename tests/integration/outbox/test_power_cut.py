@@ -134,7 +134,7 @@ async def test_without_a_boot_id_each_marker_is_written_out(
     bench: Bench, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recovery, "BOOT", None)
-    monkeypatch.setattr("agentmail.delivery.BOOT", None)
+    monkeypatch.setattr("agentmail.attempting.BOOT", None)
     keep = disk.keep
     monkeypatch.setattr(disk, "keep", lambda: keep() if not bench.server.taken else None)
     await bench.box.submit(bench.mail(), at_most_once=True)
@@ -195,8 +195,10 @@ async def test_postgresql_restarts_under_mail_that_is_under_way(server: Postgres
     clock = ManualClock()
     async with ScriptedSmtp() as smtp, ThreadStore(server.new_database(), clock=clock) as store:
         bench = Bench(store, smtp, clock)
+        # Nothing of ours runs while the server starts anew, and that is nobody's fault.
+        account = smtp.account().model_copy(update={"timeout": 300.0})
         box = Outbox(
-            smtp.account(), store, Submitter(smtp.account()), clock=clock, monotonic=lambda: clock().timestamp(),
+            account, store, Submitter(account), clock=clock, monotonic=lambda: clock().timestamp(),
             sleep=lambda seconds: asyncio.sleep(0) if seconds < 5 else clock.sleep(seconds),
         )  # fmt: skip
         bench.outboxes.append(box)

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from agentmail.delivery import _Item
+from agentmail.attempting import Item
 from agentmail.errors import Unreachable
 from agentmail.outbox import Outbox
 from agentmail.settings import Account
@@ -120,7 +120,7 @@ def die_at(job: Job) -> None:
         together = Together.__call__
 
         async def marking(self: Any, item: Any) -> bool:
-            marker = isinstance(item, _Item) and item.result is None
+            marker = isinstance(item, Item) and item.result is None
             if marker and job.point == "recipients":
                 die()
             answer = await together(self, item)

@@ -21,7 +21,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import ColumnElement, Double, event, literal_column, make_url
+from sqlalchemy import ColumnElement, Double, event, literal_column, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoResultFound, NoSuchModuleError
 from sqlalchemy.exc import TimeoutError as NoneFree
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -43,6 +43,8 @@ BUSY_TIMEOUT = 10.0
 """Seconds a SQLite writer waits for another one."""
 RETRIES = 8
 """How often a unit of work runs again after a deadlock or a lost race."""
+_AFTER_THE_OTHERS = text("SELECT pg_advisory_xact_lock(418414324341)")
+"""Until it ends, no other runs that lost a race too. It is asked for first, so nobody waits for it who holds a lock."""
 
 PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "temp_store=MEMORY", "cache_size=-16384",
            "mmap_size=268435456", "wal_autocheckpoint=0")  # fmt: skip
@@ -141,17 +143,28 @@ class Database:
     async def run(self, work: Callable[[Tx], Awaitable[T]]) -> T:
         """Run `work` in a write transaction, again from the start when the database lost a race (at most 8 times)."""
         if not self.sqlite or self.watched:
-            return await self._again(work, agentmail_write=True)
+            return await self._again(work, one_by_one=not self.sqlite, agentmail_write=True)
         if self._writer is None:
             self._writer = Writer(self.engine, timeout=BUSY_TIMEOUT)
         writer = self._writer
         return await self._until_won(lambda: writer.run(work))
 
-    async def _again(self, work: Callable[[Tx], Awaitable[T]], **options: Any) -> T:
+    async def _again(self, work: Callable[[Tx], Awaitable[T]], *, one_by_one: bool = False, **options: Any) -> T:
+        """
+        Args:
+            one_by_one: Who lost a race lets the others that did go first. Eight that meet at the same ids would meet
+                there again and again: a deadlock costs all of them a second, and there are eight attempts.
+        """
+        tried = False
+
         async def once() -> T:
+            nonlocal tried
             async with self.engine.connect() as tx:
                 await tx.execution_options(**options)
                 async with _not_left_half_way(tx), tx.begin():
+                    again, tried = tried, True
+                    if again and one_by_one:
+                        await tx.execute(_AFTER_THE_OTHERS)
                     return await work(tx)
 
         return await self._until_won(once)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import NoResultFound
 
 from agentmail.errors import NotFound
-from agentmail.store import ThreadStore, editing, reading
+from agentmail.store import ThreadStore, Tx, editing, reading
 from agentmail.store.subjects import SubjectRule
 
 from ...unit.threads.worlds import US, message
@@ -58,3 +62,27 @@ async def test_a_thread_of_the_same_subject_that_is_deleted_meanwhile_is_left_al
     late = message("b", answers=["unseen"], subject="Re: Quarterly report", day=1)
     filed = await store.file(late, account=US)
     assert [m.id for m in (await store.thread(filed.thread)).messages] == [filed.id]
+
+
+async def test_who_lost_a_race_goes_after_the_others_that_did(store: ThreadStore) -> None:
+    """One at a time, and the first attempt of everybody else waits for none of them."""
+    losers, at_work, begun = 6, 0, asyncio.Event()
+    tries: Counter[int] = Counter()
+
+    async def loses_once(tx: Tx, number: int) -> None:
+        nonlocal at_work
+        tries[number] += 1
+        if tries[number] == 1:
+            if len(tries) == losers:
+                begun.set()
+            await begun.wait()
+            raise NoResultFound  # as a row that is gone
+        at_work += 1
+        assert at_work == 1
+        await store.db.run(lambda other: other.execute(text("SELECT 1")))
+        at_work -= 1
+
+    async with asyncio.TaskGroup() as group:
+        for n in range(losers):
+            group.create_task(store.db.run(lambda tx, n=n: loses_once(tx, n)))  # type: ignore[misc]
+    assert tries == dict.fromkeys(range(losers), 2)

@@ -13,6 +13,7 @@ import aiosmtplib
 
 from ..errors import AuthenticationFailed, CertificateRejected, ConfigurationError, Unreachable
 from ..settings import Account
+from ..unbroken import heed_cancellation
 from .session import Session, Timeouts, printable, reason
 
 
@@ -63,6 +64,9 @@ async def _connected(
                 await client.ehlo()
             step = "AUTH"
             await _log_in(client, account, token)
+        # asyncio.wait_for, by which aiosmtplib waits, forgets a cancellation that comes together with the answer
+        # (Python before 3.12), and whoever waits for our end would wait for ever.
+        heed_cancellation()
         transport = client.transport
         if not isinstance(transport, asyncio.Transport) or transport.is_closing():
             raise Unreachable(f"SMTP server {where} hung up after the login")

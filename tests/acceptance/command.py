@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +30,12 @@ class Done(NamedTuple):
 
 
 def environment(account: Account | None = None, store: str = "", agent: str = "", **more: str) -> dict[str, str]:
-    """Our own environment without agentmail's settings, and with these; warnings of the process are errors."""
-    found = {k: v for k, v in os.environ.items() if not k.startswith("AGENTMAIL_")} | {"PYTHONWARNINGS": "error"}
+    """Our own environment without agentmail's settings, and with these; warnings of the process are errors.
+
+    On SIGABRT it says where it stands.
+    """
+    found = {k: v for k, v in os.environ.items() if not k.startswith("AGENTMAIL_")}
+    found |= {"PYTHONWARNINGS": "error", "PYTHONFAULTHANDLER": "1"}
     if account is not None:
         plain = account.model_dump(mode="json", exclude_defaults=True, exclude={"password", "provider"})
         found |= {f"AGENTMAIL_{k.upper()}": v if isinstance(v, str) else json.dumps(v) for k, v in plain.items()}
@@ -55,9 +61,16 @@ async def finish(process: asyncio.subprocess.Process, seconds: float = 60) -> Do
         async with asyncio.timeout(seconds):
             out, err = await process.communicate()
     except TimeoutError:
-        process.kill()
+        process.send_signal(signal.SIGABRT)  # where it stands goes to stderr: see `environment`
+        assert process.stderr is not None
+        stands = "what it says does not end either"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                stands = (await process.stderr.read()).decode(errors="replace")
+        with suppress(ProcessLookupError):
+            process.kill()
         await process.wait()
-        raise
+        raise AssertionError(f"it did not end within {seconds:.0f} s:\n{stands}") from None
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode())
 

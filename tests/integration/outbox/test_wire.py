@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import suppress
 from typing import Any
 
+import aiosmtplib
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -337,6 +339,28 @@ async def test_cancelling_never_leaves_a_half_spoken_connection() -> None:
         assert "sent" == (await submitter.submit(RAW, Envelope(mail_from="a@b.c", rcpt_to=("d@e.f",)))).state
         await submitter.close()
     assert 2 == server.connections
+
+
+async def test_a_cancellation_that_the_library_forgets_is_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio.wait_for returns the answer when both come together: the mail went, and who cancelled waited for ever."""
+    connect, connected = aiosmtplib.SMTP.connect, asyncio.Event()
+
+    async def forgetful(self: aiosmtplib.SMTP, **how: Any) -> Any:
+        answer = await connect(self, **how)
+        connected.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return answer
+
+    monkeypatch.setattr(aiosmtplib.SMTP, "connect", forgetful)
+    async with ScriptedSmtp() as server:
+        pool = Submitter(server.account())
+        task = asyncio.create_task(pool.submit(RAW, Envelope(mail_from="a@b.c", rcpt_to=("d@e.f",))))
+        await connected.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert [] == server.taken
 
 
 async def test_the_hook_may_stop_it_before_the_body_and_before_the_dot() -> None:

@@ -14,6 +14,7 @@ from .message.models import Message
 from .routing import Choice, Route, choose
 from .store import Thread, ThreadStore, belonging, reading
 from .store.belonging import Unrouted
+from .unbroken import heed_cancellation
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Dispatcher:
                 name = await choose(routes, message, thread.labels) if message is not None else None
             _check(name)
         except Exception:
+            heed_cancellation()
             logger.exception("%s has no agent: a route failed; it is asked again in %.0f s", thread.id, FAILED)
             self._undecided[one.state] = asyncio.get_running_loop().time() + FAILED
             return False

@@ -269,8 +269,8 @@ class Promises:
                 wait = POLL if due is None else max(1.0, min(POLL, due - now))
             except StoreError as exc:
                 logger.warning("%s: %s", self.account.key, exc)
-                heed_cancellation()
                 wait = POLL
+            heed_cancellation()
             await self._sleep(wait)
 
 

@@ -32,7 +32,7 @@ from .store.claims import Claim
 from .store.database import Tx
 from .store.events import append_event
 from .threads.models import note_line
-from .unbroken import unbroken
+from .unbroken import heed_cancellation, unbroken
 
 T = TypeVar("T")
 
@@ -180,6 +180,7 @@ class Turn:
                 self._lost = True  # the next effect says so; the block is not torn down under its feet
                 return
             except StoreError:
+                heed_cancellation()
                 continue  # the store may be back before the lease ends; if not, the epoch decides
 
     async def _finish(self) -> None:

@@ -29,6 +29,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only as await_
 
 from ..errors import BadInput, ConfigurationError, StoreBusy, StoreError, StoreUnreachable
+from ..unbroken import heed_cancellation
 from ..urls import without_password
 from .postgres_driver import FRESH, Direct, guards, keep_alive
 from .sqlite_driver import SHORT, Connection, connect
@@ -175,6 +176,7 @@ class Database:
                 with _Translated(self.url):
                     return await once()
             except _LostRace:
+                heed_cancellation()
                 if attempt == RETRIES - 1:
                     raise StoreBusy(
                         f"store {shown(self.url)}: still busy after {RETRIES} attempts; try again"

@@ -131,8 +131,8 @@ class Webhooks:
                 pause = await self._deliver(name)
             except StoreError as exc:
                 logger.warning("webhook %s: %s", name, exc)
-                heed_cancellation()
                 pause = 2.0
+            heed_cancellation()
             try:
                 async with asyncio.timeout(max(0.05, min(POLL, pause))):
                     await news.wait()

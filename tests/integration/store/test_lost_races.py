@@ -86,3 +86,26 @@ async def test_who_lost_a_race_goes_after_the_others_that_did(store: ThreadStore
         for n in range(losers):
             group.create_task(store.db.run(lambda tx, n=n: loses_once(tx, n)))  # type: ignore[misc]
     assert tries == dict.fromkeys(range(losers), 2)
+
+
+async def test_who_was_cancelled_does_not_begin_again(store_url: str) -> None:
+    """A cut statement may end in another error, such as a lost race: who takes it for one works on for ever."""
+    tries = 0
+    begun = asyncio.Event()
+
+    async def work(_: Tx) -> None:
+        nonlocal tries
+        tries += 1
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise NoResultFound from None
+
+    async with ThreadStore(store_url) as store:
+        task = asyncio.create_task(store.db.run(work))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 10)
+    assert tries == 1

@@ -16,6 +16,8 @@ from agentmail.settings import Account
 
 COMMAND = Path(sys.executable).with_name("agentmail")
 """The entry point that the installation made, beside the Python that runs the tests."""
+STANDING = Path(__file__).with_name("standing")
+"""What its Python loads first."""
 
 
 class Done(NamedTuple):
@@ -32,10 +34,11 @@ class Done(NamedTuple):
 def environment(account: Account | None = None, store: str = "", agent: str = "", **more: str) -> dict[str, str]:
     """Our own environment without agentmail's settings, and with these; warnings of the process are errors.
 
-    On SIGABRT it says where it stands.
+    On SIGUSR1 and SIGABRT it says where it stands.
     """
     found = {k: v for k, v in os.environ.items() if not k.startswith("AGENTMAIL_")}
-    found |= {"PYTHONWARNINGS": "error", "PYTHONFAULTHANDLER": "1"}
+    paths = [str(STANDING), *filter(None, [found.get("PYTHONPATH")])]
+    found |= {"PYTHONWARNINGS": "error", "PYTHONFAULTHANDLER": "1", "PYTHONPATH": os.pathsep.join(paths)}
     if account is not None:
         plain = account.model_dump(mode="json", exclude_defaults=True, exclude={"password", "provider"})
         found |= {f"AGENTMAIL_{k.upper()}": v if isinstance(v, str) else json.dumps(v) for k, v in plain.items()}
@@ -61,18 +64,27 @@ async def finish(process: asyncio.subprocess.Process, seconds: float = 60) -> Do
         async with asyncio.timeout(seconds):
             out, err = await process.communicate()
     except TimeoutError:
-        process.send_signal(signal.SIGABRT)  # where it stands goes to stderr: see `environment`
-        assert process.stderr is not None
-        stands = "what it says does not end either"
-        with suppress(TimeoutError):
-            async with asyncio.timeout(10):
-                stands = (await process.stderr.read()).decode(errors="replace")
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        stands = await _where_it_stands(process)
         raise AssertionError(f"it did not end within {seconds:.0f} s:\n{stands}") from None
     assert process.returncode is not None
     return Done(process.returncode, out.decode(), err.decode())
+
+
+async def _where_it_stands(process: asyncio.subprocess.Process) -> str:
+    """End it, and what it says of its tasks and threads; of its threads alone where no Python runs in it any more."""
+    stands = f"it ended with {process.returncode}, and somebody else holds its output open"
+    assert process.stderr is not None
+    for number in (signal.SIGUSR1, signal.SIGABRT):
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                stands = (await process.stderr.read()).decode(errors="replace")
+                break
+    with suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
+    return stands
 
 
 async def agentmail(*words: str, env: Mapping[str, str], cwd: Path, seconds: float = 60) -> Done:

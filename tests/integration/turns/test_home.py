@@ -19,7 +19,7 @@ from agentmail import Inbox, Turn, errors
 from agentmail.blocking import SyncInbox, SyncTurn
 from agentmail.home import Home
 from agentmail.testing import EmbeddedMail
-from tests.acceptance.command import environment, start
+from tests.acceptance.command import environment, finish, start
 
 from .test_turns import AGENT, ANA, due, letter
 
@@ -317,12 +317,11 @@ async def test_ctrl_c_gives_back_what_is_held(mail: EmbeddedMail, tmp_path: Path
     assert process.stdout is not None
     assert await process.stdout.readline() == b"waiting\n"
     process.send_signal(signal.SIGINT)
-    async with asyncio.timeout(60):
-        _, err = await process.communicate()
-    assert process.returncode == -signal.SIGINT
-    assert err.decode().rstrip().endswith("KeyboardInterrupt"), err.decode()
-    assert b"never" not in err
-    assert b"destroyed" not in err
+    done = await finish(process)
+    assert done.code == -signal.SIGINT
+    assert done.err.rstrip().endswith("KeyboardInterrupt"), done.err
+    assert "never" not in done.err
+    assert "destroyed" not in done.err
     async with Inbox(mail.account(AGENT), store=store, agent="a") as inbox:
         [turn] = await due(inbox)
         assert turn.attempt == 1

@@ -32,7 +32,7 @@ from .store.events import append_events
 from .store.submissions import RecipientState, Submission
 from .store.together import Together
 from .supervision import event, noted
-from .unbroken import heed_cancellation
+from .unbroken import TaskGroup, cancellations, heed_cancellation
 from .verdicts import Stop, doubts, judge, later, no_server
 
 log = logging.getLogger(__name__)
@@ -157,8 +157,9 @@ class Attempting(Recovery):
             async with self.store.reading() as tx:
                 bodies = await submissions.bodies(tx, [h.row.id for h in holds])
         renewal: asyncio.Task[None] | None = None
+        asked = cancellations()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with TaskGroup() as tasks:
                 renewal = tasks.create_task(self._renew(holds))
                 # PostgreSQL's claim is on the disk by itself; SQLite's gets there while the servers are connected to.
                 claimed = tasks.create_task(self.store.db.durable()) if self.store.db.sqlite else None
@@ -170,12 +171,12 @@ class Attempting(Recovery):
                     if BOOT is None:  # then a lost marker would not be noticed (see `recovery`)
                         await self.store.db.durable()
 
-                async with asyncio.TaskGroup() as tries:
+                async with TaskGroup() as tries:
                     for hold in holds:
                         tries.create_task(self._attempt(hold, bodies[hold.row.id], durable))
                 renewal.cancel()
         except BaseExceptionGroup as group:
-            heed_cancellation()
+            heed_cancellation(asked)
             raise _first(group) from group
         finally:
             if renewal is not None:
@@ -337,7 +338,6 @@ class Attempting(Recovery):
             if other is not None and other != row.message_id:
                 await self.store.alias(tx, row.message, other)
         return events
-
 
 
 def _told(row: Submission, result: Result) -> dict[str, Any] | None:

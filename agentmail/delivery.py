@@ -14,7 +14,7 @@ from .store.changes import Changes
 from .store.database import Tx, database_now
 from .store.reading import number
 from .store.submissions import Submission
-from .unbroken import heed_cancellation
+from .unbroken import TaskGroup, cancellations, heed_cancellation
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +106,15 @@ class Delivery(Attempting):
         errors: list[Exception] = []
         working: set[asyncio.Task[None]] = set()
         begun = Begun(AHEAD * self.submitter.connections)
-        async with asyncio.TaskGroup() as group:
+        asked = cancellations()
+        async with TaskGroup() as group:
             while len(holds) < limit and not errors:
                 started = self._monotonic()
                 wanted = min(limit - len(holds), CLAIM * self.submitter.connections)
                 try:
                     rows, _ = await self._claim(limit=wanted)
                 except Exception as exc:  # noqa: BLE001 - raised below
-                    heed_cancellation()
+                    heed_cancellation(asked)
                     errors.append(exc)
                     break
                 if not (rows or working):

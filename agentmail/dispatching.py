@@ -14,7 +14,7 @@ from .message.models import Message
 from .routing import Choice, Route, choose
 from .store import Thread, ThreadStore, belonging, reading
 from .store.belonging import Unrouted
-from .unbroken import heed_cancellation
+from .unbroken import cancellations, heed_cancellation
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,13 @@ class Dispatcher:
     async def _give(self, one: Unrouted, thread: Thread, routes: Sequence[Route | Choice]) -> bool:
         """Whether it has an agent now."""
         message = _newest(thread, one.newest)
+        asked = cancellations()
         try:
             async with asyncio.timeout(PATIENCE):
                 name = await choose(routes, message, thread.labels) if message is not None else None
             _check(name)
         except Exception:
-            heed_cancellation()
+            heed_cancellation(asked)
             logger.exception("%s has no agent: a route failed; it is asked again in %.0f s", thread.id, FAILED)
             self._undecided[one.state] = asyncio.get_running_loop().time() + FAILED
             return False

@@ -34,6 +34,7 @@ from .store.together import Together
 from .teamwork import Teamwork
 from .tokenfile import TokenFile
 from .turns import Sleep
+from .unbroken import TaskGroup
 from .waits import Waits
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Inbox(Deciding, OnServer, Teamwork):
         self.home = Home()
         """The event loop it lives on. Calls from other loops and threads go there by themselves."""
         self._clock, self._sleep = clock, sleep
-        self._group: asyncio.TaskGroup | None = None
+        self._group: TaskGroup | None = None
         self._background: asyncio.Task[None] | None = None
         self._look_at_timers = 0.0
         self._in_hand = WeakSet()
@@ -151,7 +152,7 @@ class Inbox(Deciding, OnServer, Teamwork):
     async def __aenter__(self) -> Self:
         self.home.settle()
         await self.store.open()
-        group = asyncio.TaskGroup()
+        group = TaskGroup()
         await group.__aenter__()
         self._group = group
         return self
@@ -173,7 +174,7 @@ class Inbox(Deciding, OnServer, Teamwork):
     async def close(self) -> None:
         """Leave both servers and, unless it was given, close the store. Returns within 5 seconds."""
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._sync.close())
                 group.create_task(self._outbox.close())
         finally:

@@ -20,7 +20,7 @@ from .errors import BadInput, StoreError
 from .store.changes import Changes
 from .store.database import Database
 from .turns import Sleep, Turn
-from .unbroken import heed_cancellation, unbroken
+from .unbroken import TaskGroup, cancellations, heed_cancellation, unbroken
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class Shift:
         """Until nothing is due and nothing runs, or a signal came."""
         with _signals(self._stop):
             try:
-                async with asyncio.TaskGroup() as group:
+                async with TaskGroup() as group:
                     while not self._stopped:
                         got = await self._claim(group)
                         if self._free == self._hands and not self._ending:
@@ -81,21 +81,22 @@ class Shift:
 
     async def work_on(self, db: Database) -> None:
         """Until a signal comes, through times in which the store cannot be reached."""
+        asked = cancellations()
         with _signals(self._stop):
             try:
-                async with asyncio.TaskGroup() as group:
+                async with TaskGroup() as group:
                     while not self._stopped:
                         try:
                             await self._while_connected(group, db)
                             await self._put_back()
                         except StoreError as exc:
                             logger.warning("no turns while the store is away: %s", exc)
-                            heed_cancellation()
+                            heed_cancellation(asked)
                             await self._sleep(STORE_PAUSE)
             finally:
                 await unbroken(self._put_all_back())
 
-    async def _while_connected(self, group: asyncio.TaskGroup, db: Database) -> None:
+    async def _while_connected(self, group: TaskGroup, db: Database) -> None:
         async with Changes(db) as changes:
             listening = group.create_task(self._listen(changes))
             try:
@@ -115,7 +116,7 @@ class Shift:
                 self._stir.set()
         self._stir.set()
 
-    async def _claim(self, group: asyncio.TaskGroup) -> int:
+    async def _claim(self, group: TaskGroup) -> int:
         """A turn for every free hand, as far as there are any; how many."""
         before = self._free
         if self._free and not self._ahead and self._ending <= MOST_AHEAD:

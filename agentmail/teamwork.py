@@ -32,7 +32,7 @@ from .store.claims import Claim
 from .store.database import Tx, database_now
 from .store.together import Together
 from .turns import Sleep, Turn
-from .unbroken import heed_cancellation, unbroken
+from .unbroken import TaskGroup, heed_cancellation, unbroken
 from .waits import Waits
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Teamwork(Promises):
     _outbox: Outbox
     _clock: Callable[[], datetime]
     _sleep: Sleep
-    _group: asyncio.TaskGroup | None
+    _group: TaskGroup | None
     _background: asyncio.Task[None] | None
     _waits: Waits
     _dispatcher: Dispatcher
@@ -343,7 +343,7 @@ class Teamwork(Promises):
             self._background = self._group.create_task(self._attending())
 
     async def _attending(self) -> None:
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             # Receives at once where the server tells (IDLE), in one process for each mailbox; errors of a server are
             # waited out, and are to be seen in health().
             group.create_task(self._receiving())

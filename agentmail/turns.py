@@ -32,7 +32,7 @@ from .store.claims import Claim
 from .store.database import Tx
 from .store.events import append_event
 from .threads.models import note_line
-from .unbroken import heed_cancellation, unbroken
+from .unbroken import TaskGroup, heed_cancellation, unbroken
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ class Turn:
         self._replies = self._promises = 0
         self._handed: tuple[str, str] | None = None
         self._closed: str | None = None
-        self._group: asyncio.TaskGroup | None = None
+        self._group: TaskGroup | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._lost = False
         self.ended = False
@@ -132,7 +132,7 @@ class Turn:
     # -- the life of a turn
 
     async def __aenter__(self) -> Self:
-        self._group = asyncio.TaskGroup()
+        self._group = TaskGroup()
         await self._group.__aenter__()
         self._renewal = self._group.create_task(self._keep())
         return self

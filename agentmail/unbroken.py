@@ -5,22 +5,55 @@ cancelled. Else nobody would know what a cut transaction left behind, and a clai
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
+from types import TracebackType
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
-def heed_cancellation() -> None:
+def cancellations() -> int:
+    """How often this task was asked to end, and has not."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+def heed_cancellation(beyond: int = 0) -> None:
     """Be cancelled now if that was asked for. A loop that goes on after an error calls it first.
 
     What is cancelled may fail at that moment, and then its error is raised instead: a connection that was cut in its
     cleaning up, a TaskGroup that tells of a child's failure alone. Who takes such an error for any other forgets the
     cancellation, works on, and is waited for without an end.
+
+    Args:
+        beyond: What `cancellations` counted before, in a task that is not ours: the caller may have outlived some.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if cancellations() > beyond:
         raise asyncio.CancelledError
+
+
+if sys.version_info >= (3, 13):
+    TaskGroup = asyncio.TaskGroup  # noqa: TID251
+else:
+
+    class TaskGroup(asyncio.TaskGroup):  # noqa: TID251
+        """As of Python 3.13: before, a child that failed while its group was being left counted as a cancellation of
+        the task around it, for as long as that lived (python/cpython#116720).
+        """
+
+        _parent_cancel_requested: bool
+
+        async def __aexit__(
+            self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+        ) -> None:
+            uncounted = self._parent_cancel_requested
+            task = asyncio.current_task()
+            try:
+                await super().__aexit__(kind, exc, trace)
+            finally:
+                if self._parent_cancel_requested and not uncounted and task is not None:
+                    task.uncancel()
 
 
 PATIENCE = 2.0

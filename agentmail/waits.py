@@ -19,6 +19,7 @@ from .store import ThreadStore, answers, log
 from .store.answers import Asked, Heard, Looked
 from .store.changes import Changes
 from .store.together import Together
+from .unbroken import TaskGroup
 
 FEW = 32
 """Waits that are looked for where the loop may have to wait for the look."""
@@ -96,7 +97,7 @@ class Waits:
     async def listen(self) -> None:
         """Tell those who wait what concerns them, for ever. Raises a group with a StoreError when the store is away."""
         self._place = None
-        async with Changes(self._store.db) as changes, asyncio.TaskGroup() as group:
+        async with Changes(self._store.db) as changes, TaskGroup() as group:
             publishing = group.create_task(self._publish())
             try:
                 while True:

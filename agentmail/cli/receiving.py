@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import sys
@@ -19,6 +18,7 @@ from ..errors import AgentMailError
 from ..inbox import Inbox
 from ..mailsync import FirstRun, Look, preparing_ahead
 from ..mailsync.ahead import FEW
+from ..unbroken import TaskGroup
 from ..webhooks import Webhooks
 from .app import AsJson, Store, app, count, err, out, plain, run, settings
 
@@ -275,7 +275,7 @@ def sync(
                         )
                         out.print(Text(plain(words), style="dim"), soft_wrap=True)
             if watch:
-                async with asyncio.TaskGroup() as group:
+                async with TaskGroup() as group:
                     group.create_task(hooks.run())
                     group.create_task(follow(box, as_json=as_json))
 

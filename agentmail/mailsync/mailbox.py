@@ -27,7 +27,7 @@ from ..imap.pipeline import Asked, Each
 from ..store import Arrival, Filed, Tx, positions
 from ..store.arrivals import Prepared
 from ..store.positions import Position
-from ..unbroken import heed_cancellation
+from ..unbroken import cancellations, heed_cancellation
 from .ahead import FEW, Job
 from .arriving import Terms, arrived, prepared
 from .beginning import Beginning
@@ -217,6 +217,7 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             if self.progress is not None:
                 self.progress(done, len(missing))
 
+        asked = cancellations()
         try:
             async with aclosing(self._incoming(missing)) as incoming:
                 async for coming in incoming:
@@ -226,7 +227,7 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             while held:
                 await file_some()
         except ServerError:  # what came is kept, or a connection that is cut again and again would never get further
-            heed_cancellation()
+            heed_cancellation(asked)
             while held:
                 await file_some()
             raise

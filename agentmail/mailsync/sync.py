@@ -12,7 +12,7 @@ from ..errors import MailboxError, ServerError, Throttled
 from ..imap import IdleRefused, ImapConnection, Lost, NotServing
 from ..store import Filed, positions
 from ..store.positions import LostLease, Position
-from ..unbroken import heed_cancellation
+from ..unbroken import TaskGroup, cancellations, heed_cancellation
 from .acting import Acting
 from .looking import Looking
 from .mailbox import MailboxPass
@@ -123,15 +123,16 @@ class MailSync(SentCopies, Acting, Looking):
             news = await connection.wait_idle(REIDLE)
             timer.cancel()
 
+        asked = cancellations()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 timer = group.create_task(_slept(sleep, min(seconds, REIDLE)))
                 waiting = group.create_task(idle())
                 keeping = group.create_task(self._keep_while_idle())
                 timer.add_done_callback(lambda _: (waiting.cancel(), keeping.cancel()))
             return await connection.stop_idle() or news
         except BaseExceptionGroup as failed:
-            heed_cancellation()
+            heed_cancellation(asked)
             raise failed.exceptions[0] from None
         finally:
             await self._leave_the_door()

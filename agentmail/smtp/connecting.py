@@ -13,7 +13,7 @@ import aiosmtplib
 
 from ..errors import AuthenticationFailed, CertificateRejected, ConfigurationError, Unreachable
 from ..settings import Account
-from ..unbroken import heed_cancellation
+from ..unbroken import cancellations, heed_cancellation
 from .session import Session, Timeouts, printable, reason
 
 
@@ -47,6 +47,7 @@ async def _connected(
     )  # fmt: skip
     done = False
     step = "connect"
+    asked = cancellations()
     try:
         async with asyncio.timeout(3 * wait):  # a server that drips one byte a second has a deadline too
             await client.connect()
@@ -66,7 +67,7 @@ async def _connected(
             await _log_in(client, account, token)
         # asyncio.wait_for, by which aiosmtplib waits, forgets a cancellation that comes together with the answer
         # (Python before 3.12), and whoever waits for our end would wait for ever.
-        heed_cancellation()
+        heed_cancellation(asked)
         transport = client.transport
         if not isinstance(transport, asyncio.Transport) or transport.is_closing():
             raise Unreachable(f"SMTP server {where} hung up after the login")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..errors import AuthenticationFailed, CertificateRejected, Unreachable
 from ..message.models import Envelope
 from ..settings import Account
+from ..unbroken import TaskGroup
 from .connecting import connect, tls_context
 from .session import AT_ONCE, Session, Timeouts, together
 from .transaction import After, BeforeBody, Mail, Outcome, check_envelope, commands, transact
@@ -125,7 +126,7 @@ class Submitter:
     async def close(self) -> None:
         """Say goodbye on every idle connection. Returns within 2 seconds."""
         idle, self._idle = self._idle, []
-        async with asyncio.TaskGroup() as group:
+        async with TaskGroup() as group:
             for session in idle:
                 group.create_task(session.quit())
 

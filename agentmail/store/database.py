@@ -29,7 +29,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.util import await_only as await_
 
 from ..errors import BadInput, ConfigurationError, StoreBusy, StoreError, StoreUnreachable
-from ..unbroken import heed_cancellation
+from ..unbroken import cancellations, heed_cancellation
 from ..urls import without_password
 from .postgres_driver import FRESH, Direct, guards, keep_alive
 from .sqlite_driver import SHORT, Connection, connect
@@ -171,12 +171,13 @@ class Database:
         return await self._until_won(once)
 
     async def _until_won(self, once: Callable[[], Awaitable[T]]) -> T:
+        asked = cancellations()
         for attempt in range(RETRIES):
             try:
                 with _Translated(self.url):
                     return await once()
             except _LostRace:
-                heed_cancellation()
+                heed_cancellation(asked)
                 if attempt == RETRIES - 1:
                     raise StoreBusy(
                         f"store {shown(self.url)}: still busy after {RETRIES} attempts; try again"

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from ..settings import Account
+from ..unbroken import TaskGroup
 
 Direction = Literal["up", "down"]
 """`up`: what the client says. `down`: what the server says."""
@@ -156,7 +157,7 @@ class FaultProxy:
                 return
             answers, server = await asyncio.open_connection(*self.target)
             self._links.add(link := _Link(client, server))
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._pump(link, "up", reader, server))
                 group.create_task(self._pump(link, "down", answers, client))
         except (OSError, ExceptionGroup):

@@ -27,7 +27,7 @@ from ..store.changes import POLL, Changes
 from ..store.database import database_now
 from ..store.events import append_event
 from ..store.webhooks import Standing
-from ..unbroken import heed_cancellation
+from ..unbroken import TaskGroup, heed_cancellation
 from . import signing
 from .posting import Answer, Resolve, post, resolve
 
@@ -90,7 +90,7 @@ class Webhooks:
             return
         await self.start()
         try:
-            async with asyncio.TaskGroup() as group:
+            async with TaskGroup() as group:
                 group.create_task(self._listen())
                 for name in self._hooks:
                     group.create_task(self._serve(name))

@@ -121,6 +121,25 @@ async def test_one_mail_of_a_batch_that_cannot_be_marked_leaves_the_others_alone
     assert 3 == len(told.taken) == len(set(told.taken))
 
 
+async def test_an_attempt_that_breaks_tells_its_error_and_cancels_nobody(bench: Bench) -> None:
+    """A TaskGroup of Python 3.11 leaves its task counted as cancelled, and what asked for that count was cancelled."""
+
+    class Broken(Told):
+        async def submit(self, *_: Any, **__: Any) -> Outcome:
+            raise ZeroDivisionError
+
+    box = bench.outbox(submitter=Broken())
+    row = await box.queue(bench.mail())
+    with pytest.raises(ZeroDivisionError):
+        await box.deliver(row.id)
+    with pytest.raises(ZeroDivisionError):
+        await box.deliver_due()
+    task = asyncio.current_task()
+    assert task is not None
+    assert 0 == task.cancelling()
+    assert "queued" == (await box.get(row.id)).state
+
+
 async def test_cancelled_between_the_marker_and_the_body_it_is_free_at_once(bench: Bench) -> None:
     """The claim was being written to the disk: no byte of the body had gone, and the mail was called unknown."""
     if not bench.store.db.sqlite:

@@ -109,3 +109,28 @@ async def test_who_was_cancelled_does_not_begin_again(store_url: str) -> None:
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(task, 10)
     assert tries == 1
+
+
+async def test_who_outlived_a_cancellation_begins_again_as_ever(store_url: str) -> None:
+    """asyncio counts it for as long as the task lives, whoever caught it."""
+    tries = 0
+
+    async def loses_once(_: Tx) -> str:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise NoResultFound
+        return "won"
+
+    async def program(store: ThreadStore) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+        return await store.db.run(loses_once)
+
+    async with ThreadStore(store_url) as store:
+        task = asyncio.create_task(program(store))
+        await asyncio.sleep(0)
+        task.cancel()
+        assert "won" == await task

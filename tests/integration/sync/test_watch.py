@@ -397,6 +397,15 @@ async def test_waiting_ends_with_news_or_with_its_time(world: World) -> None:
     assert await sync.wait(SECONDS), "what came before the wait is news too"
 
 
+async def test_waiting_says_that_the_connection_was_lost(world: World) -> None:
+    async with Liar({1: mail(1)}) as liar:
+        sync = world.sync(liar.account(), mailboxes=("inbox",))
+        await sync.poll()
+        liar.lies["IDLE"] = lambda s, tag, rest: b"+ idling\r\n" + CLOSE
+        with pytest.raises(Unreachable):
+            await sync.wait(SECONDS)
+
+
 @pytest.mark.parametrize("ends", [b"* BYE idle for too long\r\n" + CLOSE, CLOSE])
 async def test_s18_the_end_of_a_connection_in_idle_is_seen_at_once_and_costs_nothing(world: World, ends: bytes) -> None:
     """The server hangs up on every IDLE: each time one pause, one new connection, and no spinning in between."""

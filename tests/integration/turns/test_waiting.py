@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
-from sqlalchemy import event, update
+from sqlalchemy import delete, event, insert
 
 from agentmail import Inbox, ThreadStore, errors, parse, teamwork
 from agentmail.message.models import Message
@@ -60,8 +61,9 @@ async def asleep(inbox: Inbox) -> None:
 
 
 async def touch(tx: Tx) -> None:
-    """A change of the store that changes nothing."""
-    await tx.execute(update(INFO).values(value=INFO.c.value))
+    """A change of the store that concerns nobody. SQLite writes nothing where the same is written again."""
+    await tx.execute(delete(INFO).where(INFO.c.name == "touched"))
+    await tx.execute(insert(INFO).values(name="touched", value=token_hex()))
     await announce(tx)
 
 
@@ -73,8 +75,7 @@ def hearing(inbox: Inbox) -> int:
 
 async def heard_by(inbox: Inbox, number: int) -> None:
     """Until so many do."""
-    while hearing(inbox) < number:
-        await asyncio.sleep(0.005)
+    await until(lambda: hearing(inbox) >= number)
 
 
 @contextmanager
@@ -140,8 +141,7 @@ async def test_an_answer_that_is_filed_during_the_first_look_is_found(
         async def slow(message: int) -> object:
             before = await looked(message)
             await arrives(inbox, mail(1, sent.message_id), 1)
-            while not any(w.came for w in waits._everybody()):
-                await asyncio.sleep(0.005)
+            await until(lambda: any(w.came for w in waits._everybody()))
             return before
 
         monkeypatch.setattr(waits, "_look", slow)
@@ -246,8 +246,7 @@ async def test_many_who_wait_for_one_thread_get_it_one_after_the_other(store_url
             with statements(inbox.store) as asked:
                 await inbox.store.add_note("t1", "a change that frees nothing")
                 await inbox.store.db.run(announce)
-                while not any(s.startswith("SELECT work.thread, work.next_at") for s in asked):
-                    await asyncio.sleep(0.005)
+                await until(lambda: any(s.startswith("SELECT work.thread, work.next_at") for s in asked))
             assert len([s for s in asked if s.startswith("UPDATE work")]) == 0  # too early: nobody writes
         assert await asyncio.gather(*waits) == ["t1"] * 4
 

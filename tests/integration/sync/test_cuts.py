@@ -22,10 +22,11 @@ from agentmail.settings import Account
 from agentmail.store import ThreadStore
 from agentmail.testing import FaultProxy
 from tests.servers.dovecot import Dovecot
+from tests.waiting import until
 
 from .conftest import World, ids, mail
 from .liar import Pusher
-from .test_watch import Heard, idles, until, watching
+from .test_watch import Heard, idles, watching
 
 NEW = FirstRun(history=None, everything_is_new=True)
 CUTS = int(os.environ.get("AGENTMAIL_TEST_CUTS", "1500"))

@@ -17,10 +17,11 @@ from agentmail.mailsync.mailbox import MailboxPass
 from agentmail.message.models import Message
 from agentmail.message.parse import parse
 from agentmail.store.positions import Position
+from tests.waiting import until
 
 from .conftest import World, ids, mail
 from .liar import Liar, Pusher
-from .test_watch import Heard, idles, until, watching
+from .test_watch import Heard, idles, watching
 
 
 async def test_one_command_brings_one_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

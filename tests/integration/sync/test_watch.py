@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,6 +17,7 @@ from agentmail.mailsync import Leases, MailSync, Pace, watch
 from agentmail.store import Filed
 from agentmail.store.positions import LostLease
 from agentmail.testing import FaultProxy
+from tests.waiting import until
 
 from .conftest import World, ids, mail
 from .liar import CLOSE, Liar, Pusher
@@ -40,12 +41,6 @@ class Heard:
             while len(self.filed) < number:
                 self.changed.clear()
                 await self.changed.wait()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SECONDS):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager

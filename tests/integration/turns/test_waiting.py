@@ -19,6 +19,7 @@ from agentmail.store.changes import Changes, announce
 from agentmail.store.database import Tx
 from agentmail.store.direct import Statement
 from agentmail.store.tables.threads import INFO
+from tests.waiting import until
 
 from .crew import ACCOUNT, OPEN
 from .test_crew import US, fill, letter

@@ -24,11 +24,12 @@ from agentmail.mailsync.ahead import SLOTS, _packed, _unpacked
 from agentmail.mailsync.arriving import Terms, prepared
 from agentmail.mailsync.reading import Place
 from agentmail.threads.placement import named_in, parent_choices
+from tests.waiting import PATIENCE, alive, until
 
 from .conftest import mail
 from .liar import Liar
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's /proc to see a child")
+forks = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's /proc to see a child")
 
 READ = """
 import asyncio, json, os, signal, sys
@@ -80,12 +81,12 @@ async def main(ahead):
     sync = MailSync(account, store, first_run=FirstRun(history=None, everything_is_new=True), mailboxes=("inbox",),
                     clock=lambda: datetime(2026, 2, 1, tzinfo=UTC))
     sync.ahead = ahead
-    fds = sorted(os.listdir(f"/proc/{ahead._child.pid}/fd")) if ahead else []
     try:
         await sync.poll()
     except asyncio.CancelledError:
         asked.append("again")
         await sync.poll()
+    fds = os.listdir(f"/proc/{ahead._child.pid}/fd") if ahead and ahead.at_work else []
     children = open(f"/proc/self/task/{os.getpid()}/children").read().split()
     print(json.dumps({"asked": asked, "fds": len(fds), "children": len(children),
                       "at_work": bool(ahead and ahead.at_work), "free": len(ahead._free) if ahead else 0}))
@@ -218,7 +219,7 @@ async def read(server: Liar, database: Path, how: str) -> dict[str, Any]:
         sys.executable, "-c", READ, str(server.port), f"sqlite:///{database}", how,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     if how == "orphaned":
         return {"code": process.returncode, "child": int(out)}
@@ -273,6 +274,7 @@ def test_nothing_is_forked_beside_threads() -> None:
             assert ahead is None
 
 
+@forks
 async def test_with_a_child_the_store_holds_what_it_holds_without(
     server: Liar, alone: dict[str, list[Any]], tmp_path: Path
 ) -> None:
@@ -286,6 +288,7 @@ async def test_with_a_child_the_store_holds_what_it_holds_without(
     assert (said["fds"], said["children"], said["at_work"]) == (5, 1, True)
 
 
+@forks
 @pytest.mark.parametrize("how", ["killed", "stopped"])
 async def test_what_a_child_leaves_undone_its_parent_does(
     server: Liar, alone: dict[str, list[Any]], tmp_path: Path, how: str
@@ -297,6 +300,7 @@ async def test_what_a_child_leaves_undone_its_parent_does(
     assert (said["children"], said["at_work"]) == (0, False)
 
 
+@forks
 async def test_a_child_serves_again_after_its_work_was_cancelled(
     server: Liar, alone: dict[str, list[Any]], tmp_path: Path
 ) -> None:
@@ -306,16 +310,16 @@ async def test_a_child_serves_again_after_its_work_was_cancelled(
     assert said["free"] == SLOTS, "a batch that nobody wants any more takes up room"
 
 
+@forks
 async def test_a_child_ends_with_its_parent(server: Liar, alone: dict[str, list[Any]], tmp_path: Path) -> None:
     said = await read(server, tmp_path / "s.db", "orphaned")
     assert said["code"] == -signal.SIGKILL
-    async with asyncio.timeout(20):
-        while _lives(said["child"]):
-            await asyncio.sleep(0.01)
+    await until(lambda: not alive(said["child"]))
     await read(server, tmp_path / "s.db", "well")
     assert contents(tmp_path / "s.db")["threads"] == alone["threads"]
 
 
+@forks
 @pytest.mark.parametrize("points", [5, pytest.param(150, marks=pytest.mark.soak)])
 async def test_cut_anywhere_with_a_child_nothing_is_lost_and_nothing_twice(tmp_path: Path, points: int) -> None:
     """Each point in an account of its own; between two points batches stay with the child that nobody wants."""
@@ -338,10 +342,3 @@ async def test_cut_anywhere_with_a_child_nothing_is_lost_and_nothing_twice(tmp_p
             sql = f"SELECT count(*) FROM (SELECT * FROM {table}) WHERE account = ?"
             assert db.execute(sql, (account,)).fetchone() == (len(numbers),)
     db.close()
-
-
-def _lives(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.header import Header
 from email.utils import format_datetime
+from itertools import accumulate
 from pathlib import Path
 
 START = datetime(2015, 1, 5, 8, 0, tzinfo=UTC)
@@ -58,11 +59,12 @@ class Language:
         letters, self.charset = LETTERS[name]
         short = (1, 3) if name in {"zh", "ja"} else (2, 11)
         words = ["".join(rng.choices(letters, k=rng.randint(*short))) for _ in range(12_000)]
-        weights = [1 / (n + 3) for n in range(len(words))]
+        weights = list(accumulate(1 / (n + 3) for n in range(len(words))))
         self.words = words
         # Sentences are drawn beforehand: a million messages have to be made in minutes.
         self.sentences = [
-            " ".join(rng.choices(words, weights, k=rng.randint(5, 18))).capitalize() + "." for _ in range(4_000)
+            " ".join(rng.choices(words, cum_weights=weights, k=rng.randint(5, 18))).capitalize() + "."
+            for _ in range(4_000)
         ]
 
     def subject(self, rng: random.Random) -> str:

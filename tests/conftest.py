@@ -67,7 +67,7 @@ def postgres() -> Iterator[Postgres]:
     """A real PostgreSQL."""
     if not Postgres.available():
         missing("PostgreSQL is not installed: apt-get install postgresql")
-    yield from _running(Postgres())
+    yield from _running(Postgres(in_memory=True))
 
 
 @pytest.fixture

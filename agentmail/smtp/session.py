@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+import select
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 _BARE_END = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 _REPLY = re.compile(rb"[2-5]\d\d[ \r\n-]")
 _MAX_REPLY = 32_768
 AT_ONCE = 16_384
 """Bytes that go in one piece with the final dot: a socket with nothing in it takes so many without a wait."""
+_WRAPPING = 1024
+"""Bytes that TLS adds at most to commands that go behind a dot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,18 +215,48 @@ class Session:
         """Everything but the final dot, and not a byte of it left in our own buffers."""
         for start in range(0, len(data), 65_536):
             await self.write(data[start : start + 65_536], self.timeouts.block)
+        await self._room(self.timeouts.block)
+
+    async def _room(self, timeout: float) -> None:
+        """Until the kernel has everything, and takes more. Nobody tells when that is, so it is asked now and then."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while not self._takes_more():
+            if loop.time() >= end:
+                raise Lost(f"the server took no data for {timeout:.0f} s")
+            await asyncio.sleep(0.01)
+            self.check()
+
+    def _takes_more(self) -> bool:
+        sock = self._transport.get_extra_info("socket")
+        if self._left() or sock is None or not hasattr(select, "poll"):
+            return not self._left()
+        poll = select.poll()
+        poll.register(sock.fileno(), select.POLLOUT)
+        return bool(poll.poll(0))
+
+    def _left(self) -> int:
+        """Bytes that the kernel has not taken."""
+        beneath = _beneath(self._transport)
+        return self._transport.get_write_buffer_size() + (beneath.get_write_buffer_size() if beneath is not None else 0)
 
     def finish(self, last: bytes, along: bytes) -> bool:
         """Write what ends with the final dot, and commands after it; False when the kernel did not take the dot now.
 
         Then it never gets it: who waited would let the dot go at a time that nobody checked.
+
+        Raises:
+            Lost: it may have taken the dot.
         """
         self._transport.write(last + along)
-        if self._transport.is_closing() or self._transport.get_write_buffer_size() > len(along):
-            self.at_once = 0
-            self.close()
-            return False
-        return True
+        broken, left, tls = self._transport.is_closing(), self._left(), _beneath(self._transport) is not None
+        if not broken and left <= (0 if tls else len(along)):
+            return True
+        self.at_once = 0
+        self.close()
+        if tls and not broken and left <= len(along) + _WRAPPING:  # perhaps only what is behind the dot
+            raise Lost("the connection took no more, and whether it took the dot is not known")
+        return False
 
     def close(self) -> None:
         """At once, without QUIT: the peer sees a transaction without a dot and forgets it."""
@@ -236,6 +270,14 @@ class Session:
             pass  # it is being closed anyway
         finally:
             self.close()
+
+
+def _beneath(transport: Any) -> Any:
+    """What asyncio's TLS writes to, where what the kernel does not take lies; None for a plain connection.
+
+    Nothing public leads there.
+    """
+    return getattr(getattr(transport, "_ssl_protocol", None), "_transport", None)
 
 
 def together(commands: Iterable[str]) -> bytes:

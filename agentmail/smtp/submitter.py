@@ -168,6 +168,8 @@ class Submitter:
             session.used += 1
             self._at_once = min(self._at_once, session.at_once)
             certain = outcome is not None and outcome.code not in {None, 421} and outcome.step != "hook"
+            if outcome is not None and line.begun and outcome.code in OUT_OF_STEP:
+                certain = False
             self._give_back(session, line, usable=certain and not line.left and session.used < self._per_connection)
 
     def _give_back(self, session: Session, line: _Line, *, usable: bool) -> None:

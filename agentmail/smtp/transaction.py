@@ -105,13 +105,16 @@ async def transact(session: Session, mail: Mail, after: After, *, begun: bool) -
             # Paused for longer than the lease: somebody else may have taken over (and may have sent it).
             return Outcome("temporary", "hook", None, "too late to finish: closed before the final dot", refused)
         session.check()
-        along = after.commands()
+        early = not session.usable  # answered before its end: the answer to the end would be taken for another mail's
+        along = b"" if early else after.commands()
         step = "dot"
         if not session.finish(body + b".\r\n", along):
             return Outcome("temporary", "body", None, "the connection took no more: the dot did not go", refused)
         if along and not await session.answered(PATIENCE):
             after.let_go()
         code, text = await session.reply(times.dot)
+        if early:
+            session.close()
         if code // 100 == 3:
             raise Lost(f"the server answered the message with {code} {text}")
         session.dirty = False
@@ -168,6 +171,9 @@ def _judge(
     if len(refused) == asked or len(answers) < asked:
         # One that may be taken later makes the whole worth another attempt: lowest code first.
         code, text = min(refused.values())
+        if len(answers) < asked and code >= 500:
+            text = f"the connection was lost before everybody had an answer; the last one: {code} {text}"
+            return "rcpt", Outcome("temporary", "rcpt", None, text, refused), refused
         return "rcpt", Outcome(_verdict(code), "rcpt", code, text, refused), refused
     code, text = replies[-1]
     if len(replies) < asked + 2:

@@ -187,7 +187,9 @@ async def settle(tx: Tx, results: Sequence[Result], *, now: float) -> set[int]:
     """Write how attempts ended; which were written. A row that somebody else took over meanwhile stays theirs."""
     rows = _json([_settled(r) for r in sorted(results, key=_id)])
     done = {int(i) for (i,) in await tx.exec_driver_sql(_SETTLE[tx.dialect.name], (rows, now))}
-    await _tell(tx, [(r.id, one) for r in results if not r.whole for one in r.recipients.values()])
+    people = [(r, one) for r in results if not r.whole for one in r.recipients.values()]
+    # A worker that lost its row knows who was taken; who has the row now says what became of the others.
+    await _tell(tx, [(r.id, one) for r, one in people if r.id in done or one.state == "sent"])
     return done
 
 

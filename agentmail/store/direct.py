@@ -21,7 +21,7 @@ from sqlalchemy import ColumnElement, Executable, any_, bindparam, func, select
 from sqlalchemy import column as column_
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, NoResultFound
 
 from .database import Tx
 from .sqlite_driver import Connection
@@ -41,6 +41,17 @@ class Result(NamedTuple):
     def value(self) -> Any:
         """The first column of the first row; None without rows."""
         return self.rows[0][0] if self.rows else None
+
+    @property
+    def first(self) -> Sequence[Any]:
+        """The first row.
+
+        Raises:
+            NoResultFound: there is none, such as when it was deleted meanwhile; then `Database.run` begins again.
+        """
+        if not self.rows:
+            raise NoResultFound
+        return self.rows[0]
 
 
 class Statement:

@@ -42,9 +42,11 @@ class Raw(sqlite3.Connection):
     """A connection that closes for good: sqlite3_close_v2 lives on, with its locks, while a statement is referenced."""
 
     def close(self) -> None:
-        if self.in_transaction:
-            self.rollback()
-        super().close()
+        try:
+            if self.in_transaction:
+                self.rollback()
+        finally:
+            super().close()
 
 
 class Connection(aiosqlite.Connection):
@@ -95,11 +97,13 @@ class Connection(aiosqlite.Connection):
             self._thread.join()
 
     async def _execute(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        if not self._running or self._connection is None:
+        if self._connection is None:
             raise ValueError("Connection closed")  # what SQLAlchemy's adapter translates
         return await self._in_thread(lambda: fn(*args, **kwargs))
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
+        if not self._running:  # behind `stop` nothing is worked off, and who waits for it here waits for ever
+            raise ValueError("Connection closed")
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._tx.put_nowait((done, work))
         cancelled: asyncio.CancelledError | None = None

@@ -133,12 +133,12 @@ class SubjectRule:
 
     async def _lead(self, cluster: int) -> Lead:
         """The oldest message of a cluster: it speaks for all."""
-        return Lead(*(await _LEAD.run(self.tx, of=cluster)).rows[0])
+        return Lead(*(await _LEAD.run(self.tx, of=cluster)).first)
 
     async def _place(self, cluster: int) -> None:
         lead = await self._lead(cluster)
         await self._lock([lead.subject_key])
-        before: int | None = (await _ATTACHED_TO.run(self.tx, of=cluster)).value
+        before: int | None = (await _ATTACHED_TO.run(self.tx, of=cluster)).first[0]
         target = await self._target(cluster, lead) if lead.headless else None
         if target == before:
             return

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from .sqlite_driver import SHORT, Connection
@@ -81,9 +81,7 @@ class Writer:
         except BaseException as exc:
             sound = False
             try:
-                if not tx.invalidated:  # SQLAlchemy closes it when a statement of its own is cancelled
-                    await (tx.rollback() if tx.in_transaction() else driver.rollback())
-                    sound = not tx.invalidated
+                sound = await _undone(tx)
             finally:
                 if not sound:
                     await self._drop()
@@ -110,19 +108,33 @@ class Writer:
 
     async def close(self) -> None:
         """Close the connection, when the transaction that is under way is through; the next one opens another."""
+        ours = False
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSING):
-                await self._turn.acquire()
+                ours = await self._turn.acquire()
         try:
             await self._drop()
         finally:
-            if self._turn.locked():
+            if ours:
                 self._turn.release()
 
     async def _drop(self) -> None:
         tx, self._tx = self._tx, None
         if tx is not None:
             await _discard(tx)
+
+
+async def _undone(tx: Kept) -> bool:
+    """Roll back; whether the connection may serve again. Why it is rolled back matters more than why it cannot be."""
+    if tx.invalidated:  # SQLAlchemy gives it up when a statement of its own is cancelled
+        return False
+    with suppress(SQLAlchemyError, sqlite3.Error, ValueError):  # it may be closed
+        assert tx.sync_connection is not None
+        if tx.sync_connection.get_transaction() is not None:  # also one whose COMMIT failed, which is no longer active
+            await tx.rollback()
+        await tx.driver.rollback()
+        return not tx.invalidated
+    return False
 
 
 async def _discard(tx: Kept) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import NoResultFound
 
 from agentmail.errors import NotFound
-from agentmail.store import ThreadStore, Tx, editing, reading
+from agentmail.store import ThreadStore, Tx, editing, reading, subjects
 from agentmail.store.subjects import SubjectRule
 
 from ...unit.threads.worlds import US, message
@@ -62,6 +62,26 @@ async def test_a_thread_of_the_same_subject_that_is_deleted_meanwhile_is_left_al
     late = message("b", answers=["unseen"], subject="Re: Quarterly report", day=1)
     filed = await store.file(late, account=US)
     assert [m.id for m in (await store.thread(filed.thread)).messages] == [filed.id]
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2])
+async def test_an_answer_of_the_same_subject_that_is_deleted_meanwhile_is_no_candidate(
+    store: ThreadStore, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was found, and is gone when its oldest message is looked at, or looked at again, or itself."""
+    answer = await store.file(message("b", answers=["unseen"], subject="Re: Quarterly report", day=1), account=US)
+
+    async def looked(left: int) -> None:
+        if left:
+            after(monkeypatch, subjects._LEAD, "run", lambda: looked(left - 1))
+        else:
+            await store.delete_thread(answer.thread)
+
+    after(monkeypatch, subjects._ANSWERS, "run", lambda: looked(looks))
+    filed = await store.file(message("a", subject="Quarterly report"), account=US)
+    assert [m.id for m in (await store.thread(filed.thread)).messages] == [filed.id]
+    async with store.reading() as tx:
+        assert "thread.attached" not in (await tx.execute(text("SELECT kind FROM event"))).scalars().all()
 
 
 async def test_who_lost_a_race_goes_after_the_others_that_did(store: ThreadStore) -> None:

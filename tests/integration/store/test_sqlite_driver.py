@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from agentmail.errors import StoreBusy
-from agentmail.store import database
+from agentmail.store import database, writer
 from agentmail.store.database import Database
 from agentmail.store.direct import at_once, driver_of
 from agentmail.store.savepoint import savepoint
@@ -227,6 +227,57 @@ async def test_closing_waits_for_what_is_under_way(db: Database) -> None:
     await end
     await task
     assert await numbers(db) == [1, 2]
+
+
+@pytest.mark.parametrize("weight", [1, LIGHT + 1])
+@pytest.mark.parametrize("straight", [False, True])
+async def test_closing_does_not_wait_for_ever_and_neither_does_the_transaction(
+    db: Database, straight: bool, weight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A COMMIT of many bytes goes to the thread, which has ended by then; and the turn is not let go of twice."""
+    monkeypatch.setattr(writer, "CLOSING", 0.01)
+    begun, closed = asyncio.Event(), asyncio.Event()
+
+    async def work(tx: Any) -> None:
+        driver = driver_of(tx)
+        assert driver is not None
+        await at_once(driver, "SELECT length(?)", (b"x" * weight,))
+        if straight:
+            await at_once(driver, "INSERT INTO n VALUES (1)", ())
+        else:
+            await tx.execute(text("INSERT INTO n VALUES (1)"))
+        begun.set()
+        await closed.wait()
+
+    task = asyncio.create_task(db.run(work))
+    await begun.wait()
+    await db.close()
+    closed.set()
+    with pytest.raises(ValueError, match=r"no active connection|Connection closed"):
+        await task
+    await db.run(lambda tx: tx.execute(text("INSERT INTO n VALUES (2)")))
+    assert await numbers(db) == [2]
+
+
+@pytest.mark.parametrize("weight", [1, LIGHT + 1])
+@pytest.mark.parametrize("straight", [False, True])
+async def test_after_a_commit_that_failed_the_next_transaction_goes(db: Database, straight: bool, weight: int) -> None:
+    """As on a disk that was full for a moment. SQLAlchemy holds on to such a transaction until it is rolled back."""
+    async with db.write() as tx:
+        await tx.execute(text("CREATE TABLE child (i INTEGER REFERENCES n(i) DEFERRABLE INITIALLY DEFERRED)"))
+
+    async def work(tx: Any) -> None:
+        driver = driver_of(tx)
+        assert driver is not None
+        await at_once(driver, "SELECT length(?)", (b"x" * weight,))
+        if not straight:
+            await tx.execute(text("INSERT INTO n VALUES (1)"))
+        await at_once(driver, "INSERT INTO child VALUES (7)", ())
+
+    with pytest.raises(IntegrityError):
+        await db.run(work)
+    await db.run(lambda tx: tx.execute(text("INSERT INTO n VALUES (2)")))
+    assert await numbers(db) == [2]
 
 
 def test_a_connection_that_failed_to_open_ends_its_thread_without_the_loop(tmp_path: Path) -> None:

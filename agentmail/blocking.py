@@ -16,8 +16,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import CancelledError
-from contextlib import AbstractAsyncContextManager
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import datetime, timedelta
 from functools import wraps
 from types import TracebackType
@@ -37,6 +37,10 @@ S = TypeVar("S")
 
 _PATIENCE = 10.0
 """Seconds for what was interrupted to clean up."""
+_LISTEN = 1.0
+"""Seconds after which who waits looks up. A Ctrl-C wakes only a main thread that waits already: one that comes in the
+moment before is known to the interpreter, and would be heard when the wait is over, which may be never.
+"""
 
 
 class Portal:
@@ -74,7 +78,8 @@ class Portal:
         self._failed = failed
         self._thread = threading.Thread(target=lambda: asyncio.run(live()), name="agentmail", daemon=True)
         self._thread.start()
-        ready.wait()
+        while not ready.wait(_LISTEN):
+            pass
         if not entered:
             self._thread.join()
             raise failed[0]
@@ -113,7 +118,7 @@ class Portal:
                 raise RuntimeError("this inbox is not open: with Inbox.open_sync(...) as inbox")
             future = asyncio.run_coroutine_threadsafe(there(), loop)
         try:
-            return future.result()
+            return _result(future)
         except BaseException as exc:
             if isinstance(exc, CancelledError) and not self.is_open:
                 raise RuntimeError(
@@ -135,6 +140,14 @@ class Portal:
     @property
     def is_open(self) -> bool:
         return self._loop is not None
+
+
+def _result(future: Future[R]) -> R:
+    """Wait for it, with an ear for Ctrl-C."""
+    while not future.done():
+        with suppress(TimeoutError):  # ours; its own is raised below
+            return future.result(_LISTEN)
+    return future.result()
 
 
 def _refuse_inside_a_loop() -> None:

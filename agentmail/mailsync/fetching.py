@@ -10,7 +10,7 @@ from ..imap.batches import is_huge
 from ..imap.pipeline import Asked, Each
 from ..store import Tx, positions
 from ..store.events import append_event
-from .reading import LARGEST, SLICE, TRIES, Reading
+from .reading import LARGEST, PIECES, SLICE, TRIES, Reading
 
 
 class Fetching(Reading):
@@ -91,6 +91,9 @@ class Fetching(Reading):
                 lost += 1  # nothing is there for once; a size that is wrong is never so wrong
             elif not part or (len(part) < SLICE and offset >= size) or offset > LARGEST:
                 break  # a part that is shorter than it was asked for is not the end yet
+            elif len(parts) >= PIECES:
+                await self._skip(one.uid, f"the server gives it {offset // len(parts)} bytes at a time", at_once=True)
+                return []
         if not offset and not await self._skip(one.uid, "the server says its body is empty", keep=True):
             return []
         return [Fetched(one.uid, one.size, one.received_at, one.flags, b"".join(parts))]

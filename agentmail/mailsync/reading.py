@@ -23,6 +23,8 @@ ANSWER = 50_000
 """Uids that one SEARCH may answer with; a bigger mailbox is searched in pieces."""
 SLICE = 2**20
 """Bytes of one piece of a message that is too big for a batch."""
+PIECES = 2_000
+"""Pieces of one message: who gives a few bytes at a time, and never nothing, would keep the mailbox for hours."""
 LARGEST = 100 * 2**20
 """A bigger message is skipped, and says so."""
 BEFORE_MAIL = 1982

@@ -400,6 +400,23 @@ async def test_s33_a_part_that_is_shorter_than_asked_for_is_not_the_end(world: W
         assert big == await world.store.raw("m2")
 
 
+async def test_s33_a_huge_message_that_comes_in_crumbs_keeps_nobody_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentmail.mailsync.fetching.PIECES", 50)
+    big = mail(2, body="0123456789" * 250_000)
+    async with Liar({1: mail(1), 2: big, 3: mail(3)}) as liar:
+        liar.lies["FETCH"] = lambda s, tag, rest: (
+            s.fetched(2, rest.replace(".1048576>", ".25000>")) + f"{tag} OK\r\n".encode()
+            if ".1048576>" in rest else None)  # fmt: skip
+        sync = reading(world, liar)
+        await sync.poll()
+        assert [] == await sync.poll()
+        assert 50 == sum(".1048576>" in command for command in liar.heard)
+        assert 1 == (await sync.health()).skipped
+    assert ids(1, 3) == await world.stored()
+
+
 async def test_s33_a_huge_message_that_is_smaller_than_it_said_ends(world: World) -> None:
     async with Liar(three()) as liar:
         liar.lies["FETCH"] = lambda s, tag, rest: (

@@ -13,7 +13,7 @@ from ..message.models import Attachment
 from ..message.parse import parse
 from .database import Tx
 from .reading import raw_of
-from .tables.threads import ATTACHMENT, MESSAGE
+from .tables.threads import ATTACHMENT, MESSAGE, RAW
 
 MOST = 20
 """Attachments of the same size that are compared, the newest first: a logo may lie in thousands of messages."""
@@ -28,6 +28,7 @@ async def _is_elsewhere(tx: Tx, account: str, thread: int | None, content: bytes
     query = (
         select(ATTACHMENT.c.message, ATTACHMENT.c.position)
         .join(MESSAGE, MESSAGE.c.id == ATTACHMENT.c.message)
+        .join(RAW, RAW.c.message == ATTACHMENT.c.message)  # a message may be filed without its bytes
         .where(ATTACHMENT.c.size == len(content), MESSAGE.c.account == account, ~MESSAGE.c.outgoing)
         .order_by(ATTACHMENT.c.id.desc())
         .limit(MOST)

@@ -465,4 +465,6 @@ CREATE INDEX label_thread ON label (thread);
 
 CREATE INDEX submission_return_tag ON submission (account, return_tag);
 
-INSERT INTO alembic_version (version_num) VALUES ('0014_uncrashed');
+CREATE INDEX attachment_size ON attachment (size, id);
+
+INSERT INTO alembic_version (version_num) VALUES ('0015_attachment_size');

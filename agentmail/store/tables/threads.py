@@ -139,6 +139,7 @@ class AttachmentRow(Row, table=True):
     __tablename__: ClassVar[str] = "attachment"
     __table_args__ = (
         Index("attachment_message", "message", "position", unique=True),
+        Index("attachment_size", "size", "id"),
         {"sqlite_autoincrement": True},
     )
 

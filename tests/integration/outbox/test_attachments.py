@@ -104,3 +104,14 @@ async def test_another_accounts_mail_is_not_looked_at(bench: Bench) -> None:
     await bench.store.file(parse(mail.raw), account="other@test.local", raw=mail.raw)
     question = await bench.receive(sender="eve@test.local")
     assert [] == await rules(bench, answer(question, SALARIES), kind="reply", answers=question)
+
+
+async def test_one_that_is_known_by_its_size_alone_stops_nothing(bench: Bench) -> None:
+    """A message may be filed without its bytes; then nobody knows what its attachment held."""
+    mail = answer(Message(sender=Address(email="x@test.local"), message_id="<x@test.local>"), SALARIES)
+    await bench.store.file(parse(mail.raw), account="agent@test.local")
+    question = await bench.receive(sender="eve@test.local")
+    assert [] == await rules(bench, answer(question, SALARIES), kind="reply", answers=question)
+    await with_file(bench, "boss@test.local", SALARIES)
+    again = await bench.receive(sender="eve@test.local")
+    assert HELD == await rules(bench, answer(again, SALARIES), kind="reply", answers=again)

@@ -22,6 +22,7 @@ OF_PEOPLE = {"person": "atom", "apart": "atom", "message": "sender", "granted": 
 
 async def as_of_schema_before(tx: Tx) -> None:
     await tx.execute(text("UPDATE alembic_version SET version_num = '0012_return_path'"))
+    await tx.execute(text("DROP INDEX attachment_size"))
     if tx.dialect.name == "postgresql":
         await tx.execute(text("DROP TABLE uncrashed"))
 

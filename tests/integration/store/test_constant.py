@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from agentmail.store import Arrival, ThreadStore, search
+from agentmail.message.models import Attachment
+from agentmail.store import Arrival, ThreadStore, provenance, search
+from agentmail.store.bulk import Insert
+from agentmail.store.tables.threads import ATTACHMENT
 
 from ...unit.threads.worlds import US, message
 from .visited import fill, visited, visited_filing
@@ -137,3 +140,21 @@ async def test_a_batch_into_a_long_thread_visits_as_many_rows_as_into_a_short_on
         costs.append(await visited_filing(store, batch(first), account))
     assert costs[-1] <= 1.5 * costs[4], costs
     assert len(await store.threads(account=account)) == 1
+
+
+async def test_where_an_attachment_came_from_visits_no_more_rows_in_a_large_account(sqlite_store: ThreadStore) -> None:
+    """It is asked in the transaction that queues a mail: nobody else writes meanwhile."""
+    file = Attachment(name="x", content=b"x" * 17, size=17)
+    costs = []
+
+    async def ask() -> None:
+        async with sqlite_store.reading() as tx:
+            assert [] == await provenance.from_elsewhere(tx, MANY, 100, [file])
+
+    for first, last in ((1, 400), (401, 2_400)):
+        await fill(sqlite_store, first, last)
+        rows = [(n, 0, "x", "text/plain", 1_000 + n) for n in range(first, last + 1)]
+        columns = [c for c in ATTACHMENT.c if c.name != "id"]
+        await sqlite_store.db.run(lambda tx, r=rows, c=columns: Insert(ATTACHMENT, c).rows(tx, r))
+        costs.append(await visited(sqlite_store, ask))
+    assert costs[1] <= 1.5 * costs[0] + 500, costs

@@ -24,6 +24,8 @@ CLAIM = 8
 """Rows that a worker takes at once, for each of its connections."""
 AHEAD = 2
 """For each connection, rows whose marker is to come when the next ones are taken: no connection waits for them."""
+AGAIN = 2.0
+"""Seconds after which mail that came meanwhile is looked for, when the mail that is on its way takes long."""
 MARGIN = 10.0
 """Seconds before the end of the lease from which the final dot may not go any more."""
 FRUITLESS = 5.0
@@ -126,8 +128,8 @@ class Delivery(Attempting):
                     working.add(group.create_task(self._work_on(taken, errors)))
                 if len(taken) == wanted:
                     await begun.nearly_all.wait()
-                else:  # nothing else is due, as long as none of these is again
-                    await asyncio.wait(working)
+                else:  # nothing else is due, as long as none of these is again, and no other comes
+                    await asyncio.wait(working, timeout=AGAIN)
                 working = {task for task in working if not task.done()}
                 if any(h.error is not None for h in holds):
                     break  # no server: the rest would only fail the same way

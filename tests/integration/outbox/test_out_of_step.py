@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from agentmail import delivery
 from agentmail.message.models import Envelope
 from agentmail.smtp import Submitter, Timeouts, transaction
 from agentmail.smtp.session import Lost, Session
@@ -19,7 +20,7 @@ from agentmail.store import attempts, submissions
 from agentmail.store.database import Tx
 from agentmail.store.submissions import RecipientState
 from tests.servers.process import make_certificates
-from tests.waiting import turns
+from tests.waiting import PATIENCE, turns, until
 
 from .conftest import Bench
 from .scripted import CLOSE, HANG, RESET, ScriptedSmtp
@@ -268,3 +269,27 @@ async def test_who_lost_its_row_says_nothing_of_those_who_wait(bench: Bench) -> 
 
     ana, bob, eve = await bench.store.db.run(work)
     assert ("sent", "pending", "pending", None) == (ana.state, bob.state, eve.state, eve.code)
+
+
+# -- a server that takes its time -------------------------------------------------------------------------------------
+
+
+async def test_what_comes_while_a_server_thinks_is_not_held_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It answers the first mail when another has gone that was not there when the first was claimed."""
+    monkeypatch.setattr(delivery, "AGAIN", 0.05)
+    bench.box = bench.outbox(submitter=Submitter(bench.server.account(), connections=2))
+    await bench.box.queue(bench.mail(text="first"))
+    taken, say = bench.server.taken, bench.server._say
+
+    async def slow(writer: Any, step: str, *more: Any) -> bool:
+        if step == "dot" and len(taken) == 1:
+            await until(lambda: len(taken) == 2)
+        return await say(writer, step, *more)
+
+    bench.server._say = slow  # type: ignore[method-assign]
+    async with asyncio.TaskGroup() as group, asyncio.timeout(PATIENCE / 2):  # less than the server's
+        sending = group.create_task(bench.box.deliver_due())
+        await until(lambda: taken)
+        await bench.box.queue(bench.mail(text="second"))
+        done = await sending
+    assert ["sent", "sent"] == [sent.state for sent in done]

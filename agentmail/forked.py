@@ -62,7 +62,10 @@ class Forked:
 
     def _wait(self, how: int) -> int | None:
         if self._status is None:
-            pid, status = os.waitpid(self.pid, how)
+            try:
+                pid, status = os.waitpid(self.pid, how)
+            except ChildProcessError:  # whoever started us ignores SIGCHLD: the system has buried it, and tells nothing
+                pid, status = self.pid, 0
             self._status = os.waitstatus_to_exitcode(status) if pid else None
         return self._status
 

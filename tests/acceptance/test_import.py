@@ -20,10 +20,12 @@ import pytest
 from agentmail.archive import import_archive, importing, reading_ahead
 from agentmail.store import ThreadStore
 from bench.corpus import Mail, generate
+from tests.waiting import PATIENCE, alive, until
 
 from .command import COMMAND, Done, agentmail, environment, start
 
 MAIL = list(generate(300, seed=11, small=True))
+forks = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's /proc to see a child")
 KEYS = {"messages", "filed", "duplicates", "threads", "defects", "seconds"}
 
 
@@ -211,21 +213,22 @@ async def test_a_bar_on_a_terminal_and_nothing_in_a_pipe(tmp_path: Path) -> None
     assert "━".encode() in shown
 
 
+@forks
 async def test_a_killed_import_leaves_no_process_behind(tmp_path: Path) -> None:
     path = as_mbox(tmp_path / "archive.mbox", [*MAIL, *generate(3_000, seed=13, small=True)])
     store = f"sqlite:///{tmp_path}/s.db"
     process = await start("import", str(path), "--json", "--store", store, env=environment(), cwd=tmp_path)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    if not children.exists():
-        pytest.skip("needs Linux's /proc to see the child processes")
-    async with asyncio.timeout(60):
-        while not (found := children.read_text().split()):
-            await asyncio.sleep(0.01)
-            assert process.returncode is None
-        process.kill()
+    children = await children_of(process)
+    process.kill()
+    async with asyncio.timeout(PATIENCE):
         await process.communicate()  # ends when nobody holds its pipes any more
-        while any(alive(int(child)) for child in found):
-            await asyncio.sleep(0.01)
+    await until(lambda: not any(map(alive, children)))
+
+
+async def children_of(process: asyncio.subprocess.Process) -> list[int]:
+    """As soon as there are any."""
+    file = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in (await until(file.read_text)).split()]
 
 
 @pytest.mark.parametrize("kind", [as_mbox, as_maildir])
@@ -242,17 +245,15 @@ async def test_a_program_has_its_mail_prepared_by_processes_that_it_starts(
     assert (found.messages, found.filed, len(found.touched)) == (300, 300, len(answer(MAIL)))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's /proc to see the child processes")
+@forks
 async def test_a_forked_process_that_dies_ends_the_import_in_words(tmp_path: Path) -> None:
     path = as_maildir(tmp_path / "archive", MAIL)
     store = f"sqlite:///{tmp_path}/s.db"
     words = "import", str(path), "--account", "me@example.org", "--store", store
     process = await start(*words, env=environment(), cwd=tmp_path)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    async with asyncio.timeout(60):
-        while not (found := children.read_text().split()):  # with --account it is forked before the store is opened
-            await asyncio.sleep(0.001)
-        os.kill(int(found[0]), signal.SIGKILL)
+    [child, *_] = await children_of(process)  # with --account it is forked before the store is opened
+    os.kill(child, signal.SIGKILL)
+    async with asyncio.timeout(PATIENCE):
         _, err = await process.communicate()
     assert (process.returncode, "ended early (exit status -9)" in err.decode()) == (3, True)
     last = await imported(store, tmp_path, path)
@@ -265,14 +266,6 @@ def test_nothing_is_forked_beside_threads(tmp_path: Path) -> None:
         pool.submit(int).result()  # its thread is there
         with reading_ahead([path]) as ahead:
             assert ahead.staff == []
-
-
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 async def test_subjects_on_a_terminal_are_read_in_the_order_they_stand(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import pytest
@@ -11,6 +14,7 @@ from agentmail.delivery import AHEAD, CLAIM
 from agentmail.errors import StoreUnreachable
 from agentmail.outbox import Outbox
 from agentmail.smtp import Submitter
+from tests.waiting import PATIENCE, until
 
 from .conftest import Bench
 
@@ -18,30 +22,27 @@ CONNECTIONS = 2
 BATCH = CONNECTIONS * CLAIM
 
 
-async def queued(bench: Bench, count: int, connections: int = CONNECTIONS) -> None:
+async def queued(bench: Bench, number: int, connections: int = CONNECTIONS) -> None:
     """An outbox of few connections and much patience, with these mails."""
     bench.box = bench.outbox(submitter=Submitter(bench.server.account(), connections=connections))
-    await asyncio.gather(*(bench.box.queue(bench.mail(text=f"number {i}")) for i in range(count)))
+    await asyncio.gather(*(bench.box.queue(bench.mail(text=f"number {i}")) for i in range(number)))
 
 
 async def test_one_that_hangs_holds_up_no_other(bench: Bench) -> None:
     """The server thinks about the first mail until all the others have gone, more than are claimed at once."""
-    count = 2 * BATCH + 5
-    await queued(bench, count)
+    number = 2 * BATCH + 5
+    await queued(bench, number)
     taken, say = bench.server.taken, bench.server._say
 
     async def slow(writer: Any, step: str, *more: Any) -> bool:
         if step == "dot" and len(taken) == 1:
-            for _ in range(2_000):
-                if len(taken) == count:
-                    break
-                await asyncio.sleep(0.005)
+            await until(lambda: len(taken) == number)
         return await say(writer, step, *more)
 
     bench.server._say = slow  # type: ignore[method-assign]
-    done = await bench.box.deliver_due(limit=count)
-    assert ["sent"] * count == [sent.state for sent in done]
-    assert count == len({body for _, _, body in taken}) == len(taken)
+    done = await bench.box.deliver_due(limit=number)
+    assert ["sent"] * number == [sent.state for sent in done]
+    assert number == len({body for _, _, body in taken}) == len(taken)
 
 
 async def test_no_more_are_held_than_said(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,21 +62,24 @@ async def test_no_more_are_held_than_said(bench: Bench, monkeypatch: pytest.Monk
     assert max(held) <= BATCH + (AHEAD + 2) * CONNECTIONS  # without a marker, on their way, and just being written
 
 
-async def test_a_claim_that_fails_ends_no_mail_that_is_on_its_way(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    claim, calls = Outbox._claim, 0
+@contextmanager
+def failing_the_second_time(name: str) -> Iterator[None]:
+    """A method of the outbox finds no store when it is called for the second time."""
+    real, calls = getattr(Outbox, name), count(1)
 
-    async def second(self: Outbox, **how: Any) -> Any:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
+    async def failing(self: Outbox, *given: Any, **how: Any) -> Any:
+        if next(calls) == 2:
             raise StoreUnreachable("gone")
-        return await claim(self, **how)
+        return await real(self, *given, **how)
 
-    monkeypatch.setattr(Outbox, "_claim", second)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outbox, name, failing)
+        yield
+
+
+async def test_a_claim_that_fails_ends_no_mail_that_is_on_its_way(bench: Bench) -> None:
     await queued(bench, BATCH + 3)
-    with pytest.raises(StoreUnreachable, match="gone"):
+    with failing_the_second_time("_claim"), pytest.raises(StoreUnreachable, match="gone"):
         await bench.box.deliver_due(limit=1000)
     states = [sent.state for sent in await bench.box.list(limit=1000)]
     assert (BATCH, 3) == (states.count("sent"), states.count("queued"))
@@ -83,19 +87,9 @@ async def test_a_claim_that_fails_ends_no_mail_that_is_on_its_way(
     assert BATCH + 3 == len(bench.server.taken)
 
 
-async def test_a_batch_that_fails_ends_no_mail_of_another(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    work, calls = Outbox._work, 0
-
-    async def second(self: Outbox, holds: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
-            raise StoreUnreachable("gone")
-        await work(self, holds)
-
-    monkeypatch.setattr(Outbox, "_work", second)
+async def test_a_batch_that_fails_ends_no_mail_of_another(bench: Bench) -> None:
     await queued(bench, BATCH + 3)
-    with pytest.raises(StoreUnreachable, match="gone"):
+    with failing_the_second_time("_work"), pytest.raises(StoreUnreachable, match="gone"):
         await bench.box.deliver_due(limit=1000)
     states = [sent.state for sent in await bench.box.list(limit=1000)]
     assert (BATCH, 3) == (states.count("sent"), states.count("sending"))
@@ -115,7 +109,7 @@ async def test_cancelling_ends_what_was_claimed_ahead_too(bench: Bench, monkeypa
     monkeypatch.setattr(Outbox, "_claim", told)
     await queued(bench, 3 * BATCH)
     task = asyncio.create_task(bench.box.deliver_due(limit=1000))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         await ahead.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -14,10 +14,17 @@ import pytest
 from agentmail.message.models import Envelope
 from agentmail.smtp import Outcome, Submitter, Timeouts, submitter, transaction
 from agentmail.smtp.session import Session
+from tests.waiting import PATIENCE
 
 from .scripted import CLOSE, HANG, RESET, ScriptedSmtp
+from .test_wire import stopped, too_late
 
-SHORT = Timeouts(command=0.4, data=0.4, block=0.4, dot=0.4)
+SHORT = Timeouts(command=0.5, data=0.5, block=0.5, dot=0.5)
+
+
+def patience(answer: object) -> Timeouts:
+    """Little with a server that hangs, and else more than a machine needs that stands still for a second."""
+    return SHORT if answer == HANG else Timeouts()
 
 
 def mail(number: int, *more: str) -> tuple[bytes, Envelope]:
@@ -100,7 +107,7 @@ async def test_a_connection_carries_no_more_than_it_may() -> None:
 )  # fmt: skip
 async def test_the_end_of_a_mail_is_not_the_end_of_the_next(answer: str | bytes, state: str) -> None:
     async with ScriptedSmtp({"dot": first_only(answer)}) as server:
-        outcomes = await all_of(Submitter(server.account(), connections=1, timeouts=SHORT), 3)
+        outcomes = await all_of(Submitter(server.account(), connections=1, timeouts=patience(answer)), 3)
     assert [state, "sent", "sent"] == [o.state for o in outcomes]
     assert [["n0@test.local"], ["n1@test.local"], ["n2@test.local"]] == [to for _, to, _ in server.taken]
 
@@ -127,7 +134,7 @@ async def test_commands_that_went_along_fail_like_any_and_a_lost_connection_is_r
         return answer if seen == 2 else "354 go on" if step == "data" else "250 ok"
 
     async with ScriptedSmtp({step: second}) as server:
-        outcomes = await all_of(Submitter(server.account(), connections=1, timeouts=SHORT), 3)
+        outcomes = await all_of(Submitter(server.account(), connections=1, timeouts=patience(answer)), 3)
     assert ["sent", state, "sent"] == [o.state for o in outcomes]
     assert 2 + (state == "sent") == len(server.taken)
 
@@ -145,9 +152,9 @@ async def test_a_server_that_throws_away_what_is_behind_a_body(monkeypatch: pyte
 async def test_who_is_cancelled_while_its_commands_are_on_their_way() -> None:
     """The server waits for a body that nobody has: the connection ends, and the others are sent."""
     async with ScriptedSmtp({"dot": HANG}) as server:
-        pool = Submitter(server.account(), connections=1, timeouts=SHORT)
+        pool = Submitter(server.account(), connections=1, timeouts=patience(HANG))
         tasks = [asyncio.create_task(pool.submit(*mail(i))) for i in range(3)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.hung.wait()
         tasks[1].cancel()
         server.script = {}
@@ -161,7 +168,7 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
     async with ScriptedSmtp({"dot": HANG}) as server:
         pool = Submitter(server.account(), connections=1)
         tasks = [asyncio.create_task(pool.submit(*mail(i))) for i in range(3)]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             await server.hung.wait()
         server.script = {}
         tasks[0].cancel()
@@ -171,23 +178,16 @@ async def test_who_is_cancelled_takes_nobody_along() -> None:
     assert 3 == len(server.taken)
 
 
-async def test_a_hook_that_stops_the_next_mail_stops_no_other() -> None:
+@pytest.mark.parametrize("hook", [stopped, too_late])
+async def test_a_hook_that_stops_the_next_mail_stops_no_other(hook: Any) -> None:
     """The server waits for a body, so the connection is closed; also when the dot may not go any more."""
-
-    async def stop(_: Any) -> None:
-        return None
-
-    async def too_late(_: Any) -> Any:
-        return lambda: False
-
-    for hook in (stop, too_late):
-        async with ScriptedSmtp() as server:
-            pool = Submitter(server.account(), connections=1)
-            first, second, third = (pool.submit(*mail(i), before_body=hook if i == 1 else None) for i in range(3))
-            outcomes = await asyncio.gather(first, second, third)
-            await pool.close()
-        assert [("sent", "dot"), ("temporary", "hook"), ("sent", "dot")] == [(o.state, o.step) for o in outcomes]
-        assert [["n0@test.local"], ["n2@test.local"]] == [to for _, to, _ in server.taken]
+    async with ScriptedSmtp() as server:
+        pool = Submitter(server.account(), connections=1)
+        first, second, third = (pool.submit(*mail(i), before_body=hook if i == 1 else None) for i in range(3))
+        outcomes = await asyncio.gather(first, second, third)
+        await pool.close()
+    assert [("sent", "dot"), ("temporary", "hook"), ("sent", "dot")] == [(o.state, o.step) for o in outcomes]
+    assert [["n0@test.local"], ["n2@test.local"]] == [to for _, to, _ in server.taken]
 
 
 async def test_nobody_waits_for_a_slow_server_who_has_another_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +204,7 @@ async def test_nobody_waits_for_a_slow_server_who_has_another_connection(monkeyp
     class Slow(ScriptedSmtp):
         async def _say(self, writer: asyncio.StreamWriter, step: str, *more: Any) -> bool:
             if step == "dot" and self.taken[-1][1] == ["n0@test.local"]:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PATIENCE):
                     while len(self.taken) < 4:
                         await answered.wait()
                         answered.clear()
@@ -270,7 +270,7 @@ class Stuck(asyncio.Transport):
 async def test_a_dot_that_is_not_taken_at_once_never_goes(room: int, went: bool) -> None:
     """Who waited for the kernel would let it go at a time that nobody checked."""
     transport = Stuck(room)
-    session = Session(transport, {}, SHORT)
+    session = Session(transport, {}, Timeouts())
     assert went == session.finish(b"hello\r\n.\r\n", b"MAIL FROM:<a@b.c>\r\n")
     assert went != transport.aborted
     if not went:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from agentmail import Inbox, Sent, errors, parse
+from tests.waiting import until
 
 from .scripted import ScriptedSmtp
 from .test_bounces import SAYS_NOTHING
@@ -46,9 +47,7 @@ async def test_a_bounce_ends_the_wait_wherever_it_lies(store_url: str, verp: boo
             await inbox._outbox.deliver_due()
         waiting = asyncio.create_task(mail.wait_for_reply(timeout=60))
         if not early:
-            async with asyncio.timeout(60):
-                while not inbox._waits:
-                    await asyncio.sleep(0)
+            await until(lambda: inbox._waits)
             await arrives(inbox, report)
         with pytest.raises(errors.Bounced, match="ana@test"):
             await waiting

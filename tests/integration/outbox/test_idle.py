@@ -11,6 +11,7 @@ from sqlalchemy import event
 
 from agentmail import ThreadStore, parse
 from agentmail.store.changes import POLL, Changes
+from tests.waiting import until
 
 from .conftest import Bench
 from .test_life import DSN, events
@@ -54,15 +55,13 @@ def looks(asked: list[str]) -> int:
 
 async def more_than(asked: list[str], before: int) -> None:
     """Until it has looked once more."""
-    while looks(asked) <= before:
-        await asyncio.sleep(0.005)
+    await until(lambda: looks(asked) > before)
 
 
 async def test_a_change_that_brings_nothing_to_do_is_only_read(bench: Bench) -> None:
     await bench.box.submit(bench.mail())
     async with ThreadStore(bench.store.url) as another, rests() as pauses, running(bench) as asked:
-        while not pauses:  # the whole round at its start is over
-            await asyncio.sleep(0.005)
+        await until(lambda: pauses)  # the whole round at its start is over
         asked.clear()
         raw = b"From: ana@test.local\r\nTo: agent@test.local\r\nMessage-ID: <a@test.local>\r\n\r\nhello?\r\n"
         await another.file(parse(raw), account="agent@test.local", raw=raw)
@@ -76,12 +75,10 @@ async def test_an_account_that_is_paused_is_left_alone(bench: Bench) -> None:
     await bench.box.pause(by="test", reason="nothing leaves")
     await bench.box.submit(bench.mail())
     async with rests() as pauses, running(bench):
-        while not pauses:
-            await asyncio.sleep(0.005)
+        await until(lambda: pauses)
         assert min(pauses) > 1
         await bench.box.resume(by="test")
-        while not bench.server.taken:
-            await asyncio.sleep(0.01)
+        await until(lambda: bench.server.taken)
 
 
 async def test_a_bounce_is_taken_when_it_comes(bench: Bench) -> None:

@@ -32,6 +32,7 @@ from agentmail.store.database import database_now
 from agentmail.store.events import EVENT
 from agentmail.store.tables.outbox import SUBMISSION
 from agentmail.store.unsent import unsent
+from tests.waiting import until
 
 from .conftest import Bench
 from .scripted import CLOSE, HANG, ScriptedSmtp, with_password
@@ -402,62 +403,67 @@ async def test_a_250_outlives_its_lease(bench: Bench) -> None:
 async def test_a_250_that_comes_late_stops_who_is_about_to_send_again(bench: Bench) -> None:
     """Looked for, not found, and taken once more; then the first worker goes on, with the 250 in its hand."""
     await bench.box.queue(bench.mail())
-    account = bench.box.account.key
-
-    async def again(tx: Tx) -> int:
-        now = await database_now(tx)
-        [row] = await attempts.claim(tx, account, now=now, lease=180.0, limit=1)
-        return row.epoch
-
-    run = bench.store.db.run
-    first = await run(again)
-    assert {1} == await run(lambda tx: _marked(tx, first))
-    await run(lambda tx: submissions.change(tx, 1, states=["sending"], state="queued", marker_at=None, next_at=0))
-    second = await run(again)
-    sent = attempts.Result(1, first, "sent", 250, "", "250 ok", whole=True)
-    assert {1} == await run(lambda tx: attempts.settle(tx, [sent], now=bench.clock().timestamp()))
-    assert set() == await run(lambda tx: _marked(tx, second)), "the body would have gone again"
+    first = await claimed(bench)
+    assert {1} == await marked(bench, first)
+    await looked_for_in_vain(bench)
+    second = await claimed(bench)
+    assert {1} == await told_to_be_sent(bench, first)
+    assert set() == await marked(bench, second), "the body would have gone again"
     assert "sent" == (await bench.box.list())[0].state
 
 
 async def test_a_250_that_comes_too_late_leaves_the_row_to_who_sends_again(bench: Bench) -> None:
     """Its body is on its way: how that ends is for it to say."""
     await bench.box.queue(bench.mail())
-    run, account = bench.store.db.run, bench.box.account.key
-
-    async def again(tx: Tx) -> int:
-        [row] = await attempts.claim(tx, account, now=await database_now(tx), lease=180.0, limit=1)
-        await _marked(tx, row.epoch)
-        return row.epoch
-
-    first = await run(again)
-    await run(lambda tx: submissions.change(tx, 1, states=["sending"], state="queued", marker_at=None, next_at=0))
-    second = await run(again)
-    for epoch, written in ((first, set()), (second, {1})):
-        sent = attempts.Result(1, epoch, "sent", 250, "", "250 ok", whole=True)
-        assert written == await run(lambda tx, r=sent: attempts.settle(tx, [r], now=0.0))  # type: ignore[misc]
+    first = await claimed(bench)
+    assert {1} == await marked(bench, first)
+    await looked_for_in_vain(bench)
+    second = await claimed(bench)
+    assert {1} == await marked(bench, second)
+    assert [set(), {1}] == [await told_to_be_sent(bench, epoch) for epoch in (first, second)]
 
 
 async def test_a_250_that_comes_after_it_was_canceled_is_told(bench: Bench) -> None:
     """It was looked for in vain and queued, and somebody stopped it: but its first worker had sent it."""
     await bench.box.queue(bench.mail())
-    run, account = bench.store.db.run, bench.box.account.key
-
-    async def first(tx: Tx) -> int:
-        [row] = await attempts.claim(tx, account, now=await database_now(tx), lease=180.0, limit=1)
-        await _marked(tx, row.epoch)
-        return row.epoch
-
-    epoch = await run(first)
-    await run(lambda tx: submissions.change(tx, 1, states=["sending"], state="queued", marker_at=None, next_at=0))
+    epoch = await claimed(bench)
+    assert {1} == await marked(bench, epoch)
+    await looked_for_in_vain(bench)
     await bench.box.cancel("o1", by="Bo")
-    sent = attempts.Result(1, epoch, "sent", 250, "", "250 ok", whole=True)
-    assert {1} == await run(lambda tx: attempts.settle(tx, [sent], now=0.0))
+    assert {1} == await told_to_be_sent(bench, epoch)
     assert ("sent", ["sent"]) == ((row := await bench.box.get("o1")).state, [r.state for r in row.recipients])
 
 
-async def _marked(tx: Tx, epoch: int) -> set[int]:
-    return await attempts.mark(tx, [(1, epoch)], now=await database_now(tx))
+async def claimed(bench: Bench) -> int:
+    """A worker takes the only row; the epoch of its claim."""
+
+    async def work(tx: Tx) -> int:
+        now = await database_now(tx)
+        [row] = await attempts.claim(tx, bench.box.account.key, now=now, lease=180.0, limit=1)
+        return row.epoch
+
+    return await bench.store.db.run(work)
+
+
+async def marked(bench: Bench, epoch: int) -> set[int]:
+    """The rows whose body may go, when that worker asks."""
+
+    async def work(tx: Tx) -> set[int]:
+        return await attempts.mark(tx, [(1, epoch)], now=await database_now(tx))
+
+    return await bench.store.db.run(work)
+
+
+async def looked_for_in_vain(bench: Bench) -> None:
+    """It waits for its turn again."""
+    changes = {"state": "queued", "marker_at": None, "next_at": 0}
+    await bench.store.db.run(lambda tx: submissions.change(tx, 1, states=["sending"], **changes))
+
+
+async def told_to_be_sent(bench: Bench, epoch: int) -> set[int]:
+    """The rows of which that is written, when that worker says so."""
+    sent = attempts.Result(1, epoch, "sent", 250, "", "250 ok", whole=True)
+    return await bench.store.db.run(lambda tx: attempts.settle(tx, [sent], now=bench.clock().timestamp()))
 
 
 # -- keys, answers, times ---------------------------------------------------------------------------------------------
@@ -707,9 +713,7 @@ async def test_a_pooled_connection_that_the_database_closed_is_not_used_again(be
         await connection.execute(f"SELECT pg_terminate_backend({pid})")
 
     await bench.store.db.shortly(lambda _: None, end)
-    async with asyncio.timeout(60):
-        while not used.is_closed():  # type: ignore[union-attr]
-            await asyncio.sleep(0.001)
+    await until(used.is_closed)  # type: ignore[union-attr]
     for _ in range(5):
         async with bench.store.reading() as tx:
             assert 1 == (await tx.execute(text("SELECT 1"))).scalar_one()

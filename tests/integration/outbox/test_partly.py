@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentmail.errors import PermanentFailure
+from tests.waiting import until
 
 from .conftest import Bench
 from .scripted import CLOSE
@@ -64,8 +65,7 @@ async def dies_behind_the_dot(bench: Bench, id_: str) -> None:
     box._end = never  # type: ignore[method-assign]
     before = len(bench.server.taken)
     task = asyncio.create_task(box.deliver(id_))
-    while len(bench.server.taken) == before:
-        await asyncio.sleep(0.001)
+    await until(lambda: len(bench.server.taken) > before)
     task.cancel()
     await asyncio.wait([task])
     await bench.clock.advance(181)
@@ -114,7 +114,7 @@ async def test_a_person_resolves_for_those_who_were_taken(bench: Bench, sent: bo
     await bench.box.deliver_due()
     done = await bench.box.get(lost.id)
     assert ("sent", ["sent", "failed", "sent"]) == (done.state, states(done))
-    assert ["eve@test.local"] if sent else ["ana@test.local", "eve@test.local"] == bench.server.taken[-1][1]
+    assert (["eve@test.local"] if sent else ["ana@test.local", "eve@test.local"]) == bench.server.taken[-1][1]
 
 
 async def test_nowhere_to_be_found_it_goes_to_all_but_the_refused(bench: Bench) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from agentmail.errors import StoreBusy, StoreUnreachable
 from agentmail.smtp import Outcome
+from tests.waiting import PATIENCE, turns, until
 
 from .conftest import Bench
 
@@ -63,14 +65,18 @@ class Told:
 
 
 async def through(bench: Bench, task: asyncio.Task[Any], seconds: int = 40) -> Any:
-    """The end of a task that waits on the clock."""
+    """The end of a task that rests now and then, for a second on the clock."""
+
+    def rests() -> bool:
+        soon = bench.clock() + timedelta(seconds=1)
+        return any(due <= soon and not sleeper.done() for due, _, sleeper in bench.clock._sleepers)
+
     for _ in range(seconds):
-        for _ in range(15):
-            if task.done():
-                return await task
-            await asyncio.sleep(0.002)
+        await until(lambda: task.done() or rests())
+        if task.done():
+            return await task
         await bench.clock.advance(1)
-    return await asyncio.wait_for(task, 10)
+    raise AssertionError(f"it does not end in {seconds} s")
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the commit", "its answer"])
@@ -110,8 +116,7 @@ async def test_one_mail_of_a_batch_that_cannot_be_marked_leaves_the_others_alone
     told.submit = last_one_late  # type: ignore[method-assign]
     task = asyncio.create_task(box.deliver_due())
     await begun.wait()
-    while not away.failed:
-        await asyncio.sleep(0.001)
+    await until(lambda: away.failed)
     for gate in ("p0@test.local", "p1@test.local", "p2@test.local"):
         told.gates.setdefault(gate, asyncio.Event()).set()
     await through(bench, task)
@@ -163,8 +168,9 @@ async def test_cancelled_between_the_marker_and_the_body_it_is_free_at_once(benc
     bench.store.db.shortly = counted  # type: ignore[method-assign]
     bench.store.db.durable = never  # type: ignore[method-assign]
     task = asyncio.create_task(bench.box.deliver(row.id))
-    await marked.wait()
-    await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        await marked.wait()
+    await turns()  # to where it waits for the disk
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

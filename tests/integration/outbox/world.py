@@ -163,7 +163,7 @@ class World:
 
     def _worker(self, address: str) -> Outbox:
         account = self.server.account(address=address)
-        inner = Submitter(account, connections=1, timeouts=Timeouts(command=5, data=5, block=5, dot=5))
+        inner = Submitter(account, connections=1, timeouts=Timeouts())
         return Outbox(
             account, self.store, _Meddled(self, inner, address), evidence=self, clock=self.clock,
             monotonic=lambda: self.passed, sleep=self.sleep, jitter=lambda: 0.5,

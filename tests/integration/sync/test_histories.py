@@ -192,7 +192,7 @@ class History:
     # -- what we do
 
     def process(self) -> MailSync:
-        account = self.server.account(timeout=4.0, password=f"secret {self.passwords}")
+        account = self.server.account(timeout=60.0, password=f"secret {self.passwords}")
         return MailSync(account, self.store, clock=self.clock, first_run=self.run, mailboxes=self.wanted)
 
     async def call(self, sync: MailSync, **given: Any) -> None:

@@ -20,6 +20,7 @@ from agentmail.blocking import SyncInbox, SyncTurn
 from agentmail.home import Home
 from agentmail.testing import EmbeddedMail
 from tests.acceptance.command import environment, finish, start
+from tests.waiting import until
 
 from .test_turns import AGENT, ANA, due, letter
 
@@ -74,16 +75,13 @@ async def test_cancelling_elsewhere_cancels_at_home(inbox: Inbox) -> None:
 
     async def tool() -> None:
         waiting = asyncio.create_task(inbox.wait_for_reply(sent.message_id))
-        while not inbox._waits:
-            await asyncio.sleep(0.005)
+        await until(lambda: inbox._waits)
         waiting.cancel()
         await asyncio.wait([waiting])
         assert waiting.cancelled()
 
     await elsewhere(tool)
-    async with asyncio.timeout(60):
-        while inbox._waits:
-            await asyncio.sleep(0.005)
+    await until(lambda: not inbox._waits)
 
 
 async def test_a_home_that_is_blocked_is_told_of_and_nothing_is_done(inbox: Inbox, mail: EmbeddedMail) -> None:
@@ -137,8 +135,7 @@ def test_a_home_that_ends_during_a_call_is_no_cancellation_of_the_caller() -> No
         box.append(home)
         threads.append(threading.Thread(target=lambda: asyncio.run(elsewhere())))
         threads[0].start()
-        while not begun.is_set():
-            await asyncio.sleep(0.001)
+        await until(begun.is_set)
 
     threads: list[threading.Thread] = []
     asyncio.run(at_home())
@@ -160,8 +157,7 @@ async def test_calls_from_elsewhere_end_when_the_inbox_is_left(mail: EmbeddedMai
 
     async with inbox:
         asking = asyncio.create_task(elsewhere(ask))
-        while not asked.is_set():
-            await asyncio.sleep(0.001)
+        await until(asked.is_set)
     assert "was left" in str(await asking)
     assert inbox.store.db._engine is None
     async with inbox:  # it may be entered again

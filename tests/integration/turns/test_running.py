@@ -17,6 +17,7 @@ from agentmail.store import Location, changes, receipts, wanting
 from agentmail.store.arrivals import Arrival
 from agentmail.store.changes import Changes
 from agentmail.store.together import Together
+from tests.waiting import turns
 
 from .crew import ACCOUNT, OPEN
 from .test_crew import US, fill, letter
@@ -121,9 +122,9 @@ async def test_who_is_cancelled_with_the_writer_leaves_the_others_their_turn() -
 
     together = Together(write)
     tasks = [asyncio.create_task(together(1))]
-    await asyncio.sleep(0.01)
+    await turns()
     tasks += [asyncio.create_task(together(i)) for i in (2, 3, 4)]
-    await asyncio.sleep(0.01)
+    await turns()
     for gone in tasks[:2]:
         gone.cancel()
     gate.set()

@@ -38,7 +38,8 @@ def secrets_in(text: str) -> list[str]:
     return list(dict.fromkeys(name for name, pattern in SECRETS if re.search(pattern, text)))
 
 
-_TAG = re.compile(r"<[^<>]{0,2000}>")
+_TAG = re.compile(r"""<(?:[^<>"']|"[^"<]*+"|'[^'<]*+')*+>|<[^<>]{0,2000}>""")
+_COMMENT_END = re.compile(r"-->|(?<!<!)--!>")
 
 
 def as_read(text: str, html: str) -> str:
@@ -52,9 +53,10 @@ def as_read(text: str, html: str) -> str:
 
 def _without_comments(html: str) -> str:
     kept, at = [], 0
-    while (start := html.find("<!--", at)) >= 0 and (end := html.find("-->", start + 4)) >= 0:
+    # From the second character on: `<!-->` is a whole one, as `<!--->` is.
+    while (start := html.find("<!--", at)) >= 0 and (end := _COMMENT_END.search(html, start + 2)):
         kept.append(html[at:start])
-        at = end + 3
+        at = end.end()
     return "".join(kept) + html[at:]
 
 

@@ -211,6 +211,8 @@ def test_every_setting_is_documented() -> None:
         ("postgresql://db.example/x?user=me&sslpassword=canary-7f3a&a=b",
          "postgresql://db.example/x?user=me&sslpassword=***&a=b"),
         ("me:canary-7f3a@db.example/x", "me:***@db.example/x"),
+        ("host=db.example password=canary-7f3a dbname=x", "host=db.example password=*** dbname=x"),
+        ("password = 'canary-7f3a x' host=db.example", "password = *** host=db.example"),
         ("postgresql://me@db.example/x", "postgresql://me@db.example/x"),
         ("sqlite:////home/a:b@c/agentmail.db", "sqlite:////home/a:b@c/agentmail.db"),
     ],

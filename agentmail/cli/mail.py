@@ -88,14 +88,15 @@ def threads(
 
 def thread_table(rows: list[tuple[str, ...]], *, narrow: bool) -> Table:
     """One line a thread: what does not fit is cut, `--json` has it."""
-    columns = ["id", "last", "people", "subject", "messages", "waits for"]
+    every = ("id", "last", "people", "subject", "messages", "waits for")
+    columns = every
     if narrow:
-        columns = [c for c in columns if c != "messages" and (c != "waits for" or any(row[5] for row in rows))]
+        columns = tuple(c for c in every if c != "messages" and (c != "waits for" or any(row[5] for row in rows)))
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, no_wrap=column not in {"people", "subject"})  # these two give way
     for row in rows:
-        shown = {**dict(zip(("id", "last", "people", "subject", "messages", "waits for"), row, strict=True))}
+        shown = dict(zip(every, row, strict=True))
         if narrow:
             shown["last"] = shown["last"][:10]
         table.add_row(*(Text(shown[c], no_wrap=True, overflow="ellipsis") for c in columns))

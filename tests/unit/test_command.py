@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -17,9 +18,10 @@ from typer.testing import CliRunner
 from agentmail.cli.app import headline
 from agentmail.cli.commands import COMMANDS, load
 from agentmail.cli.mail import NARROW, thread_row, thread_table, why_shown
-from agentmail.cli.receiving import server_clock
+from agentmail.cli.receiving import event_line, server_clock
 from agentmail.message.models import Address
 from agentmail.store import Thread
+from agentmail.store.log import Event
 from agentmail.threads.models import Match, Rejected, Why
 
 ROOT = Path(__file__).parents[2]
@@ -164,3 +166,10 @@ def test_a_folder_without_mail_is_not_called_healthy(tmp_path: Path) -> None:
     result = CliRunner().invoke(load(), ["doctor", str(tmp_path)])
     assert (result.exit_code, result.stdout) == (0, "")
     assert "no mail was found" in result.stderr
+
+
+def test_an_event_is_one_line_whatever_its_error_says() -> None:
+    error = "ValueError: no date in 'Hello\n12:00:00  submission.sent  o7\x1b[2J\r'"
+    line = event_line(Event(seq=1, at=datetime.now(UTC), kind="thread.stuck", thread="t2", data={"error": error}))
+    assert line.isprintable()
+    assert "thread.stuck  t2 ValueError: no date in 'Hello 12:00:00 submission.sent o7" in line

@@ -89,7 +89,7 @@ def threads(
 def thread_table(rows: list[tuple[str, ...]], *, narrow: bool) -> Table:
     """One line a thread: what does not fit is cut, `--json` has it."""
     every = ("id", "last", "people", "subject", "messages", "waits for")
-    columns = every
+    columns: tuple[str, ...] = every
     if narrow:
         columns = tuple(c for c in every if c != "messages" and (c != "waits for" or any(row[5] for row in rows)))
     table = Table(box=None, pad_edge=False, header_style="dim")

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from sqlalchemy import Update, and_, bindparam, func, or_, select, text, tuple_, update
+from sqlalchemy.exc import NoResultFound
 
 from ..message.models import Message
 from ..threads.fallback import WINDOW, mentioned_keys, shares_people
@@ -162,14 +163,15 @@ class SubjectRule:
         )
         spans = {key: (lead.at, last) for key, last in await self.tx.execute(query)}
         await self._lock(spans)
-        later = select(MESSAGE.c.cluster).where(
-            MESSAGE.c.account == self.account, HEADLESS,
-            or_(*(and_(MESSAGE.c.subject_key == k, MESSAGE.c.at <= last + WINDOW) for k, (_, last) in spans.items())),
-            tuple_(MESSAGE.c.at, MESSAGE.c.content_key) > tuple_(lead.at, lead.content_key),
-            MESSAGE.c.cluster != cluster,
-        )  # fmt: skip
+        if spans:
+            until = (and_(MESSAGE.c.subject_key == k, MESSAGE.c.at <= last + WINDOW) for k, (_, last) in spans.items())
+            later = select(MESSAGE.c.cluster).where(
+                MESSAGE.c.account == self.account, HEADLESS, or_(*until),
+                tuple_(MESSAGE.c.at, MESSAGE.c.content_key) > tuple_(lead.at, lead.content_key),
+                MESSAGE.c.cluster != cluster,
+            )  # fmt: skip
+            await self._queue([c for (c,) in await self.tx.execute(later.distinct())])
         beside = select(THREAD.c.id).where(THREAD.c.attached_to.in_([cluster, *touched]), THREAD.c.id != cluster)
-        await self._queue([c for (c,) in await self.tx.execute(later.distinct())] if spans else [])
         for (other,) in (await self.tx.execute(beside)).all():
             other_lead = await self._lead(other)
             if (other_lead.at, other_lead.content_key) > (lead.at, lead.content_key):
@@ -202,9 +204,14 @@ class SubjectRule:
 
 
 async def attach(tx: Tx, cluster: int, target: int | None, *, was: int | None) -> None:
-    """Show a cluster's messages in another thread, or in its own again."""
+    """Show a cluster's messages in another thread, or in its own again.
+
+    Raises:
+        NoResultFound: it was deleted meanwhile. From here on it cannot be, for its row is ours until the commit.
+    """
     shown = cluster if target is None else target
-    await _ATTACH.run(tx, what=cluster, target=target)
+    if not (await _ATTACH.run(tx, what=cluster, target=target)).changed:
+        raise NoResultFound
     await _SHOW.run(tx, what=cluster, target=shown)
     if target is not None:
         # Whatever hangs on it moves along: nobody is attached to an attached thread.

@@ -64,20 +64,20 @@ async def test_a_thread_of_the_same_subject_that_is_deleted_meanwhile_is_left_al
     assert [m.id for m in (await store.thread(filed.thread)).messages] == [filed.id]
 
 
-@pytest.mark.parametrize("looks", [0, 1, 2])
+@pytest.mark.parametrize("looks", [["_ANSWERS"], ["_LEAD"], ["_LEAD", "_LEAD"], ["_ATTACHED_TO"]])
 async def test_an_answer_of_the_same_subject_that_is_deleted_meanwhile_is_no_candidate(
-    store: ThreadStore, looks: int, monkeypatch: pytest.MonkeyPatch
+    store: ThreadStore, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was found, and is gone when its oldest message is looked at, or looked at again, or itself."""
+    """It was found, and is gone when its oldest message is looked at, or looked at again, or itself, or is moved."""
     answer = await store.file(message("b", answers=["unseen"], subject="Re: Quarterly report", day=1), account=US)
 
-    async def looked(left: int) -> None:
+    async def look(left: list[str]) -> None:
         if left:
-            after(monkeypatch, subjects._LEAD, "run", lambda: looked(left - 1))
+            after(monkeypatch, getattr(subjects, left[0]), "run", lambda: look(left[1:]))
         else:
             await store.delete_thread(answer.thread)
 
-    after(monkeypatch, subjects._ANSWERS, "run", lambda: looked(looks))
+    await look(looks)
     filed = await store.file(message("a", subject="Quarterly report"), account=US)
     assert [m.id for m in (await store.thread(filed.thread)).messages] == [filed.id]
     async with store.reading() as tx:

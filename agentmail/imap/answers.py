@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from typing import NamedTuple
 
 from imapclient.imap_utf7 import decode as decode_utf7
 from imapclient.imap_utf7 import encode as encode_utf7
@@ -49,9 +50,11 @@ class Gmail:
     """Its system labels begin with a backslash: `\\Inbox`, `\\Sent`, `\\Draft`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """One FETCH response. `uid` is always there; the rest is None when the server left it out."""
+class Fetched(NamedTuple):
+    """One FETCH response. `uid` is always there; the rest is None when the server left it out.
+
+    Two for each message of a first sync: a NamedTuple is made in a sixth of the time of a frozen dataclass.
+    """
 
     uid: int
     size: int | None = None

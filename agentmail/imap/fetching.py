@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import imaplib
 from collections.abc import Sequence
-from dataclasses import replace
 
 from .answers import LARGEST_UID, Fetched, vanished_answer
 from .link import Link
@@ -77,7 +76,7 @@ class Fetching(Link):
             else:
                 found = await self._call_in_turn(lambda: self._from(low, asked.items), doing, self.timeout, budget)
         found = _from_uid(low, found)
-        return {u: f if f.body is None or len(f.body) < SMALL else replace(f, body=None) for u, f in found.items()}
+        return {u: f if f.body is None or len(f.body) < SMALL else f._replace(body=None) for u, f in found.items()}
 
     async def fetch_slice(self, uid: int, offset: int, length: int) -> bytes | None:
         """Part of one message's bytes; None when it is not there any more."""

@@ -102,6 +102,7 @@ def test_the_short_way_and_the_long_way_say_the_same(sent: list[tuple[int, list[
 
 
 ONE = b'* 1 FETCH (UID %d FLAGS () INTERNALDATE "05-Jan-2026 10:00:00 +0000" RFC822.SIZE 2 BODY[] {2}\r\nhi)\r\n'
+FACTS_ONLY = b'* 1 FETCH (UID 1 FLAGS () INTERNALDATE "05-Jan-2026 10:00:00 +0000" RFC822.SIZE 2)\r\n'
 
 
 def test_what_was_asked_ahead_is_the_next_answer() -> None:
@@ -156,12 +157,25 @@ def test_an_end_in_the_middle_is_a_lost_connection(end: bytes) -> None:
         (ONE % 1).replace(b"{2}", b"{99999999999}"),
         b"* 1 FETCH (BODY[] {99999999999}\r\n",
         b"* 1 FETCH (UID 1 FLAGS ())\r\n" * 400_000,
+        FACTS_ONLY * 20_000,
+        ONE % 1 * 20_000,
     ],
 )
 def test_a_literal_or_a_flood_beyond_the_budget_is_not_read(said: bytes) -> None:
     with playing(said) as wire, pytest.raises(TooMuch):
         wire.budget = 2**20
         fetched(wire, Asked((1,), "(UID)"))
+
+
+def test_every_byte_of_an_answer_is_counted_once() -> None:
+    nil = FACTS_ONLY.replace(b")\r\n", b" BODY[] NIL)\r\n")
+    odd = b"* 1 FETCH (FLAGS () UID 1 BODY[] {2}\r\nhi RFC822.SIZE 2)\r\n"
+    tail = (ONE % 1).replace(b"hi)", b"hi MODSEQ (9))")
+    said = FACTS_ONLY + nil + ONE % 1 + odd + tail + b"* 3 EXISTS\r\nTAG1 OK done\r\n"
+    with playing(said) as wire:
+        before = wire.budget
+        assert fetched(wire, Asked((1,), "(UID)"))[1].modseq == 9
+        assert wire.received == before - wire.budget == len(said.replace(b"TAG", b"ABCD"))
 
 
 def test_the_common_form_is_understood_as_it_stands() -> None:

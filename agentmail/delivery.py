@@ -109,6 +109,7 @@ class Delivery(Attempting):
         working: set[asyncio.Task[None]] = set()
         begun = Begun(AHEAD * self.submitter.connections)
         asked = cancellations()
+        extra = False
         async with TaskGroup() as group:
             while len(holds) < limit and not errors:
                 started = self._monotonic()
@@ -117,8 +118,10 @@ class Delivery(Attempting):
                     rows, _ = await self._claim(limit=wanted)
                 except Exception as exc:  # noqa: BLE001 - raised below
                     heed_cancellation(asked)
-                    errors.append(exc)
-                    break
+                    if not (extra and isinstance(exc, StoreError)):
+                        errors.append(exc)
+                        break
+                    rows = []  # it was one look more than those on their way need
                 if not (rows or working):
                     break
                 taken = [Hold(row, started + self._lease, begun=begun) for row in rows]
@@ -128,8 +131,9 @@ class Delivery(Attempting):
                     working.add(group.create_task(self._work_on(taken, errors)))
                 if len(taken) == wanted:
                     await begun.nearly_all.wait()
+                    extra = False
                 else:  # nothing else is due, as long as none of these is again, and no other comes
-                    await asyncio.wait(working, timeout=AGAIN)
+                    extra = bool((await asyncio.wait(working, timeout=AGAIN))[1])
                 working = {task for task in working if not task.done()}
                 if any(h.error is not None for h in holds):
                     break  # no server: the rest would only fail the same way

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from agentmail import delivery
+from agentmail.errors import StoreUnreachable
 from agentmail.message.models import Envelope
+from agentmail.outbox import Outbox
 from agentmail.smtp import Submitter, Timeouts, transaction
 from agentmail.smtp.session import Lost, Session
 from agentmail.store import attempts, submissions
@@ -293,3 +295,29 @@ async def test_what_comes_while_a_server_thinks_is_not_held_up(bench: Bench, mon
         await bench.box.queue(bench.mail(text="second"))
         done = await sending
     assert ["sent", "sent"] == [sent.state for sent in done]
+
+
+async def test_a_look_for_more_that_fails_is_no_failure(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is away for a moment in which nothing of it is needed."""
+    monkeypatch.setattr(delivery, "AGAIN", 0.05)
+    claim, claims = Outbox._claim, 0
+
+    async def failing(self: Outbox, **how: Any) -> Any:
+        nonlocal claims
+        claims += 1
+        if claims == 2:
+            raise StoreUnreachable("gone")
+        return await claim(self, **how)
+
+    monkeypatch.setattr(Outbox, "_claim", failing)
+    bench.box = bench.outbox(submitter=Submitter(bench.server.account(), connections=2))
+    await bench.box.queue(bench.mail())
+    say = bench.server._say
+
+    async def slow(writer: Any, step: str, *more: Any) -> bool:
+        if step == "dot":
+            await until(lambda: claims == 3)
+        return await say(writer, step, *more)
+
+    bench.server._say = slow  # type: ignore[method-assign]
+    assert ["sent"] == [sent.state for sent in await bench.box.deliver_due()]

@@ -58,6 +58,9 @@ _UNSTORABLE = "text with a NUL, or with half a character (a lone surrogate), whi
 _UNSENT = "invalid input for query argument"
 """What asyncpg says of a value that it cannot send."""
 _RETRY_STATES = {"40001", "40P01", "55P03"}
+_RETRY_WORDS = ("database is locked", "cached statement plan is invalid")
+"""What SQLite says while another process writes; and PostgreSQL of a prepared statement when another process changed
+a column of it, upon which the driver prepares it anew."""
 _OF_THE_FILE = ("readonly", "disk", "not a database")
 """What SQLite says when the file is to blame: it may not be written, it is full, damaged, or something else."""
 _FLUSH = "SELECT pg_logical_emit_message(true, 'agentmail', '')"
@@ -319,7 +322,7 @@ class _Translated:
         if isinstance(exc, DBAPIError):
             state = str(getattr(exc.orig, "sqlstate", "") or getattr(exc.orig, "pgcode", "") or "")
             reason = str(exc.orig).partition("\n")[0]
-            if state in _RETRY_STATES or "database is locked" in reason:
+            if state in _RETRY_STATES or any(words in reason for words in _RETRY_WORDS):
                 raise _LostRace(f"{where}: busy: {reason}") from exc
             if exc.connection_invalidated or state[:2] in {"08", "28", "3D", "57"} or "unable to open" in reason:
                 raise StoreUnreachable(

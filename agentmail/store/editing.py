@@ -18,7 +18,7 @@ _LONGEST = 200
 
 
 async def set_status(tx: Tx, id: str, status: str, *, at: float) -> None:  # noqa: A002
-    """Set the status of a thread: `open`, `closed`, or a word of your own."""
+    """Set the status of a thread: `open`, `done`, or a word of your own."""
     _word("status", status)
     thread, account = await _locked(tx, id)
     await tx.execute(update(THREAD).where(THREAD.c.id == thread).values(status=status))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Update, and_, bindparam, func, or_, select, text, tuple_, update
 from sqlalchemy.exc import NoResultFound
@@ -100,7 +100,7 @@ class SubjectRule:
         await self._lock(spans)
         await self._queue_subjects(spans)
         if clusters:
-            for some in _chunks(sorted(clusters)):
+            for some in holders.chunks(sorted(clusters)):
                 headless = await _HEADLESS.run(self.tx, clusters=listed(self.tx, some))
                 await self._queue([c for (c,) in headless.rows])
         while self._waiting:
@@ -120,7 +120,7 @@ class SubjectRule:
             await self.tx.execute(query, {"keys": [f"{self.account}\n{key}" for key in new]})
 
     async def _queue_subjects(self, spans: Mapping[str, Span]) -> None:
-        for some in _chunks(sorted(spans)):
+        for some in holders.chunks(sorted(spans)):
             low, high = min(spans[key][0] for key in some), max(spans[key][1] for key in some) + WINDOW
             answers = await _ANSWERS.run(self.tx, account=self.account, keys=listed(self.tx, some), low=low, high=high)
             found = {cluster for cluster, key, at in answers.rows if spans[key][0] <= at <= spans[key][1] + WINDOW}
@@ -219,8 +219,3 @@ async def attach(tx: Tx, cluster: int, target: int | None, *, was: int | None) -
         await _SHOW_HANGING.run(tx, what=cluster, target=target)
     for thread in sorted({cluster, shown, *([was] if was is not None else [])}):
         await _NEWEST.run(tx, which=thread)
-
-
-def _chunks(values: list[Any]) -> Iterable[list[Any]]:
-    for start in range(0, len(values), 2_000):
-        yield values[start : start + 2_000]

@@ -23,8 +23,8 @@ WRITE = Insert(INFO)
 
 
 @pytest.fixture
-async def store(postgres_url: str) -> AsyncIterator[ThreadStore]:
-    async with ThreadStore(postgres_url) as opened:
+async def store(new_postgresql: str) -> AsyncIterator[ThreadStore]:
+    async with ThreadStore(new_postgresql) as opened:
         yield opened
 
 
@@ -105,3 +105,20 @@ async def test_a_connection_that_was_cancelled_in_a_statement_is_not_used_again(
         await task
     used.append(await store.db.run(begun))
     assert used[0] != used[1]
+
+
+@pytest.mark.parametrize("straight", [True, False])
+async def test_a_table_that_another_process_changed_meanwhile_is_read_anew(store: ThreadStore, straight: bool) -> None:
+    """A statement that is prepared knows the types of its columns, and inside a transaction nobody prepares it anew."""
+
+    async def read(tx: Tx) -> object:
+        await begun(tx)
+        if straight:
+            return (await VALUE.run(tx, name="one")).value
+        return (await tx.execute(select(INFO.c.value).where(INFO.c.name == "one"))).scalar_one()
+
+    await store.db.run(lambda tx: WRITE.rows(tx, [("one", "1")]))
+    assert "1" == await store.db.run(read)
+    async with ThreadStore(store.url) as other:
+        await other.db.run(lambda tx: tx.execute(text("ALTER TABLE info ALTER COLUMN value TYPE varchar")))
+    assert "1" == await store.db.run(read)

@@ -12,7 +12,7 @@ demo: $(STAMP)  ## the main job, played on an embedded mail server
 	@$(BIN)/agentmail demo
 
 test: $(STAMP) servers lint  ## every test, against real servers
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(STAMP) servers  ## the long forms of the tests that kill, cut and fuzz
 	AGENTMAIL_TEST_KILLS=300 AGENTMAIL_TEST_CUTS=1500 $(BIN)/python -m pytest -m "soak or slow"

@@ -36,6 +36,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 S = TypeVar("S", Dovecot, Postfix, Postgres)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test first, and then as they are called: what starts programs and servers comes early, and the
+    units, thousands of short ones, last. So nobody is left alone with a long test when the others have nothing to do.
+    """
+    slow = {item.path for item in items if item.get_closest_marker("slow") is not None}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def _running(server: S) -> Iterator[S]:
     try:
         server.start()

@@ -19,9 +19,9 @@ from ...unit.threads.worlds import US, message
 
 
 @pytest.fixture
-async def store(postgres_url: str) -> AsyncIterator[ThreadStore]:
+async def store(new_postgresql: str) -> AsyncIterator[ThreadStore]:
     """On SQLite a writer has the store for itself."""
-    async with ThreadStore(postgres_url) as opened:
+    async with ThreadStore(new_postgresql) as opened:
         await opened.register(US)
         yield opened
 

@@ -65,6 +65,9 @@ class _Replies(asyncio.Protocol):
             raise self.ended or Lost(f"no reply within {timeout:.0f} s")
         return self._ready.popleft()
 
+    def take(self) -> tuple[int, str] | None:
+        return self._ready.popleft() if self._ready else None
+
     async def there(self, timeout: float) -> bool:
         """Whether a reply came in that time."""
         return bool(self._ready) or await self._until(lambda: bool(self._ready), timeout)
@@ -199,6 +202,10 @@ class Session:
         """One reply, all its lines. Raises Lost for anything that is not one."""
         return await self._replies.next(timeout)
 
+    def said(self) -> tuple[int, str] | None:
+        """A reply that has come already."""
+        return self._replies.take()
+
     def check(self) -> None:
         """Raise Lost when the connection is over already."""
         self._replies.alive()
@@ -229,7 +236,7 @@ class Session:
 
     def _takes_more(self) -> bool:
         sock = self._transport.get_extra_info("socket")
-        if self._left() or sock is None or not hasattr(select, "poll"):
+        if self._left() or self._transport.is_closing() or sock is None or not hasattr(select, "poll"):
             return not self._left()
         poll = select.poll()
         poll.register(sock.fileno(), select.POLLOUT)
@@ -249,7 +256,9 @@ class Session:
             Lost: it may have taken the dot.
         """
         self._transport.write(last + along)
-        broken, left, tls = self._transport.is_closing(), self._left(), _beneath(self._transport) is not None
+        # TLS that the server has ended ignores what is written, for a while before it says that it is closing.
+        broken = self._replies.ended is not None or self._transport.is_closing()
+        left, tls = self._left(), _beneath(self._transport) is not None
         if not broken and left <= (0 if tls else len(along)):
             return True
         self.at_once = 0

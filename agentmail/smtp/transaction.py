@@ -109,7 +109,9 @@ async def transact(session: Session, mail: Mail, after: After, *, begun: bool) -
         along = b"" if early else after.commands()
         step = "dot"
         if not session.finish(body + b".\r\n", along):
-            return Outcome("temporary", "body", None, "the connection took no more: the dot did not go", refused)
+            # It may have said why before it hung up; a 2xx is nothing that it can mean of a mail without an end.
+            code, text = session.said() or (None, "the connection took no more: the dot did not go")
+            return Outcome(_verdict(max(code or 0, 400)), "body", code, text, refused)
         if along and not await session.answered(PATIENCE):
             after.let_go()
         code, text = await session.reply(times.dot)

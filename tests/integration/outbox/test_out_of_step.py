@@ -115,6 +115,44 @@ async def test_nothing_goes_along_with_a_mail_that_was_answered_before_its_end()
     assert ["permanent", "sent"] == [o.state for o in outcomes]
 
 
+@pytest.mark.parametrize(
+    ("answer", "state", "code"),
+    [(b"552 5.3.4 too much\r\n", "permanent", 552), (b"451 4.3.0 not now\r\n", "temporary", 451),
+     (b"250 2.0.0 what a fine mail\r\n", "temporary", 250), (CLOSE, "temporary", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("size", [0, 100_000])
+async def test_what_a_server_says_before_it_hangs_up_on_a_body_counts(
+    answer: str | bytes, state: str, code: int | None, size: int
+) -> None:
+    """And no 250 does, which it cannot mean: the mail had no end."""
+
+    class Rude(ScriptedSmtp):
+        async def _say(self, writer: asyncio.StreamWriter, step: str, *more: Any) -> bool:
+            going = await super()._say(writer, step, *more)
+            if step == "data":
+                return await super()._say(writer, "body", "", "", answer)
+            return going
+
+    async def hook(_: Any) -> Any:
+        await until(lambda: sessions[0]._replies.ended)
+        return lambda: True
+
+    sessions = list[Session]()
+    async with Rude() as server:
+        pool = Submitter(server.account(), timeouts=SHORT)
+        guarded = pool._guarded
+
+        async def seen(one: Session, *more: Any) -> Any:
+            sessions.append(one)
+            return await guarded(one, *more)
+
+        pool._guarded = seen  # type: ignore[method-assign]
+        raw, envelope = mail(0)
+        outcome = await pool.submit(raw + b"x" * size, envelope, before_body=hook)
+        await pool.close()
+    assert (state, "body", code) == (outcome.state, outcome.step, outcome.code)
+
+
 async def test_a_connection_that_lost_step_is_left() -> None:
     """It took MAIL for something else, and with it all that came behind: nothing that it says now can be believed."""
     mails = 0

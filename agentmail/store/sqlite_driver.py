@@ -92,6 +92,7 @@ class Connection(aiosqlite.Connection):
 
     async def close(self) -> None:
         """Close, and see the thread end, which has nothing else to do by then."""
+        self.writing = False
         await super().close()
         if self._thread.ident is not None:
             self._thread.join()
@@ -164,6 +165,8 @@ class Connection(aiosqlite.Connection):
         """The rows of a statement and how many it changed, inside a write transaction and without a step aside; None
         where it is for the thread (`many`, and more than some).
         """
+        if not self.writing:  # it is being closed; alone the statement would be committed at once
+            raise ValueError("Connection closed")
         if many and len(values) >= MANY:
             return None
         self.weight += sum(map(_weight, values)) if many else _weight(values)

@@ -259,6 +259,22 @@ async def test_closing_does_not_wait_for_ever_and_neither_does_the_transaction(
     assert await numbers(db) == [2]
 
 
+@pytest.mark.parametrize("rows", [1, MANY])
+async def test_nothing_is_written_behind_the_end_of_a_transaction(db: Database, rows: int) -> None:
+    """Who is closed from outside may go on for a moment: each of its statements would be committed by itself."""
+
+    async def work(tx: Any) -> None:
+        driver = driver_of(tx)
+        assert driver is not None
+        await at_once(driver, "INSERT INTO n VALUES (1)", ())
+        await driver.rollback()
+        await at_once(driver, "INSERT INTO n VALUES (?)", [(2 + i,) for i in range(rows)], many=True)
+
+    with pytest.raises(ValueError, match="Connection closed"):
+        await db.run(work)
+    assert await numbers(db) == []
+
+
 @pytest.mark.parametrize("weight", [1, LIGHT + 1])
 @pytest.mark.parametrize("straight", [False, True])
 async def test_after_a_commit_that_failed_the_next_transaction_goes(db: Database, straight: bool, weight: int) -> None:

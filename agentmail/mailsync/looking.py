@@ -52,7 +52,7 @@ class Looking(Server):
         async with self._session():
             begun = time.monotonic()
             if self._connection is None or not self._connection.usable:
-                self._connection = await self.open(force=True)
+                await self._opened_anew(force=True)
             connection, seconds = self._connection, time.monotonic() - begun
             roles = await self._learn_roles()
             role_of = {name: role for role in reversed(ROLES) if (name := roles[role]) is not None}

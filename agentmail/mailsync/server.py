@@ -67,11 +67,16 @@ class Server:
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[None]:
-        """One call at a time; what it needs is ready, and what others wait for is given back at its end."""
+        """One call at a time; what it needs is ready, and what others wait for is given back at its end. A pause that
+        the server asks for meanwhile is one for all processes, whatever it was asked.
+        """
         async with self._turn:
             await self._begin()
             try:
                 yield
+            except (Throttled, NotServing) as exc:
+                await self._failing(exc)
+                raise
             finally:
                 await self._leave_the_door()
 
@@ -132,16 +137,23 @@ class Server:
         if self._opened >= REOPENED:
             raise Unreachable(f"IMAP {self.account.imap_host}: the connection was lost {self._opened} times; later")
         self._opened += 1
+        return await self._opened_anew()
+
+    async def _opened_anew(self, *, force: bool = False) -> ImapConnection:
         self._connection = None
         try:
-            self._connection = await self.open()
+            self._connection = await self.open(force=force)
         except ServerError as exc:
             self._unopened = exc
             raise
         return self._connection
 
     async def open(self, *, force: bool = False) -> ImapConnection:
-        """A new connection, if the account's state allows one; its end is the caller's."""
+        """A new connection, if the account's state allows one; its end is the caller's.
+
+        Args:
+            force: Also where a refused login would be waited out.
+        """
         await self.store.open()
         key = self.account.key
         secret, now = self._fingerprint(self._credentials()), self.clock().timestamp()
@@ -169,14 +181,15 @@ class Server:
             await self._note(known, Connectivity(at=now))
         return connection
 
-    async def _failing(self, exc: ServerError) -> None:
+    async def _failing(self, exc: Throttled | NotServing) -> None:
         """What the server said in the middle of a session, for all processes to know: a pause, or nothing at all."""
-        if isinstance(exc, Throttled | NotServing) and exc is not self._unopened:  # `open` noted its own
-            async with self.store.reading() as tx:
-                known = await positions.connectivity(tx, self.account.key)
-            secret = self._fingerprint(self._credentials())
-            await self._note(known, pacing.after_failure(known, exc, secret=secret, now=self.clock().timestamp()))
-            await self._hang_up()
+        if exc is self._unopened:  # `open` noted its own
+            return
+        async with self.store.reading() as tx:
+            known = await positions.connectivity(tx, self.account.key)
+        secret = self._fingerprint(self._credentials())
+        await self._note(known, pacing.after_failure(known, exc, secret=secret, now=self.clock().timestamp()))
+        await self._hang_up()
 
     async def _served(self) -> None:
         if self._unproven:

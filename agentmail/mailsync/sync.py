@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from ..errors import MailboxError, ServerError, Throttled
-from ..imap import IdleRefused, ImapConnection, Lost, NotServing
+from ..imap import IdleRefused, ImapConnection, Lost
 from ..store import Filed, positions
 from ..store.positions import LostLease, Position
 from ..unbroken import TaskGroup, cancellations, heed_cancellation
@@ -150,7 +150,7 @@ class MailSync(SentCopies, Acting, Looking):
         """
         async with self._session():
             if self._connection is None or not self._connection.usable:
-                self._connection = await self.open(force=True)
+                await self._opened_anew(force=True)
             connection = await self.connection()
             await connection.examine(self.account.mailbox)
             await self._served()
@@ -177,11 +177,7 @@ class MailSync(SentCopies, Acting, Looking):
         self, place: Place, *, limit: int | None, epoch: int | None, thorough: bool, own: bool = False
     ) -> Pass:
         """A pass, and what it tells about the server. `own`: `epoch` is that of the mailbox's own lease."""
-        try:
-            result = await self._pass(place, limit=limit, epoch=epoch, thorough=thorough, own=own)
-        except (Throttled, NotServing) as exc:
-            await self._failing(exc)
-            raise
+        result = await self._pass(place, limit=limit, epoch=epoch, thorough=thorough, own=own)
         await self._served()
         return result
 
@@ -260,7 +256,6 @@ class MailSync(SentCopies, Acting, Looking):
             except Lost:
                 return await self._places()  # an old connection that had died; a new one cannot have
         except ServerError as exc:
-            await self._failing(exc)
             if exc is not self._unopened:
                 await self._failed(self._place(self.account.mailbox, "inbox"), None, exc)
             raise

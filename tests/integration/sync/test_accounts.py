@@ -6,6 +6,7 @@ import asyncio
 import base64
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,33 @@ async def test_s21_a_pause_counts_wherever_it_is_asked_for(world: World, clock: 
         del liar.lies[word]
         assert 1 == len(await sync.poll())
         assert ("ok", "") == ((await sync.health()).state, (await sync.health()).error)
+
+
+@pytest.mark.parametrize(
+    ("word", "work"),
+    [
+        ("FETCH", lambda sync: sync.poll_news()),
+        ("LIST", lambda sync: sync.file_sent(mail(7), "<7@example.org>")),
+        ("SEARCH", lambda sync: sync.find_sent("<7@example.org>")),
+        ("SELECT", lambda sync: sync.mark("m1", add=["\\Seen"])),
+    ],
+    ids=["news", "filing", "looking", "marking"],
+)
+async def test_s21_throttling_is_a_pause_for_all_whatever_was_asked(
+    world: World, clock: ManualClock, word: str, work: Callable[[MailSync], Awaitable[object]]
+) -> None:
+    async with Liar({1: mail(1)}) as liar:
+        sync, other = reading(world, liar, clock=clock), reading(world, liar, clock=clock)
+        await sync.poll()
+        await (await sync.connection()).examine("INBOX")
+        sync._roles = None
+        liar.add(2, mail(2))
+        liar.lies[word] = lambda s, tag, rest: f"{tag} NO [THROTTLED] slow down\r\n".encode()
+        with pytest.raises(Throttled, match="slow down"):
+            await work(sync)
+        with pytest.raises(Throttled, match="asked for a pause, 60 s are left"):
+            await other.poll()
+        assert "throttled" == (await other.health()).state
 
 
 @pytest.mark.parametrize("word", ["LIST", "EXAMINE", "SEARCH"])

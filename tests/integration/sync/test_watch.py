@@ -229,13 +229,14 @@ async def test_a_busy_store_ends_no_watch(world: World) -> None:
 
 
 async def test_s44_one_process_watches_and_the_other_takes_over(world: World) -> None:
-    """The holder's lease runs out when it does not renew; what it writes then is refused."""
-    first, second = Leases(world.store, lease=0.6), Leases(world.store, lease=0.6)
+    """Who waits for the lease asks again and again; who ends gives it back."""
+    first, second = Leases(world.store), Leases(world.store)
+    often = Pace(sleep=lambda _: asyncio.sleep(0.05))
     heard = [Heard(), Heard()]
     syncs = [world.sync(), world.sync()]
     async with watching(syncs[0], heard[0], leases=first) as task:
         await until(lambda: idles(syncs[0]))
-        async with watching(syncs[1], heard[1], leases=second):
+        async with watching(syncs[1], heard[1], leases=second, pace=often):
             world.deliver(1)
             await heard[0].until(1)
             assert not heard[1].filed

@@ -131,29 +131,46 @@ class Beginning(Reading):
 
         Servers that count from what is there (uidnext = highest + 1) give the uid of a deleted message to the next one.
         Between two looks that shows nowhere in the counters; but then the highest uid that we know has changed, so one
-        Message-ID tells. Servers with CONDSTORE keep their books too well for that, and are not asked.
+        Message-ID tells. Servers with CONDSTORE keep their books too well for that, and are not asked, but for one that
+        has forgotten: a mailbox that was restored from a backup.
         """
         place = self.place
         if not self.snapshot.uidvalidity or not self.snapshot.exists:
             return None
-        async with self.store.reading() as tx:
-            ids = await positions.known_ids(tx, place.account, place.mailbox, position.uidvalidity, most=WINDOW)
-        uids = sorted(ids)
-        if not uids or not await self._others(connection, uids[-1:], ids):
-            return None
-        return min(await self._others(connection, uids, ids), default=None)
+        forgot, first, below = self._forgot(position), None, 2**32
+        while True:
+            async with self.store.reading() as tx:
+                ids = await positions.known_ids(
+                    tx, place.account, place.mailbox, position.uidvalidity, below=below, most=WINDOW
+                )
+            if not ids:
+                return first
+            if not forgot and first is None:
+                _, others = await self._compared(connection, {max(ids): ids[max(ids)]})
+                if not others:
+                    return None
+            same, others = await self._compared(connection, ids)
+            first, below = min(others, default=first), min(ids)
+            if same and not others:
+                return first
 
-    async def _others(
-        self, connection: ImapConnection, uids: Sequence[int], ids: Mapping[int, Collection[str]]
-    ) -> list[int]:
-        """Which of these uids show another Message-ID than the stored ones."""
+    def _forgot(self, position: Position) -> bool:
+        """HIGHESTMODSEQ went back: what the server says of changes since then is nothing (RFC 7162 3.1.2)."""
+        now = self.snapshot.modseq
+        return now is not None and position.modseq is not None and now < position.modseq
+
+    async def _compared(
+        self, connection: ImapConnection, ids: Mapping[int, Collection[str]]
+    ) -> tuple[list[int], list[int]]:
+        """Which of these uids show one of the Message-IDs that are stored for them, and which show another."""
+        same: list[int] = []
         others: list[int] = []
-        for some in uid_sets(uids, most=BATCH):
+        for some in uid_sets(sorted(ids), most=BATCH):
             for uid, one in (await connection.fetch(some, IDS)).items():
                 shown = find_ids((one.body or b"").partition(b":")[2].decode("utf-8", "replace"), "own").ids
-                if shown and not set(shown) & set(ids[uid]):
-                    others.append(uid)
-        return others
+                if shown and uid in ids:
+                    (same if set(shown) & set(ids[uid]) else others).append(uid)
+        return same, others
 
     async def _rewound(self, position: Position, uidnext: int) -> Position:
         """Under the same uidvalidity, the numbers from `uidnext` on are given to other messages: they mean nothing."""
@@ -164,7 +181,7 @@ class Beginning(Reading):
             await positions.save(
                 tx, place.account, place.mailbox, uidvalidity=position.uidvalidity, epoch=self.epoch,
                 low=min(position.low, uidnext - 1), uidnext=0, floor=min(position.floor, uidnext - 1),
-                history=min(position.history, uidnext - 1), modseq=None,
+                history=min(position.history, uidnext - 1), modseq=position.modseq if self._forgot(position) else None,
             )  # fmt: skip
 
         await self._write(work)

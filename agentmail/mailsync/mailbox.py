@@ -103,8 +103,9 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             position = await self._reset(connection, position)
         elif self.snapshot.uidnext is not None and position.uidnext > self.snapshot.uidnext:
             position = await self._rewound(position, self.snapshot.uidnext)
-        elif self.snapshot.modseq is None and (again := await self._given_again(connection, position)) is not None:
-            position = await self._rewound(position, again)
+        elif self.snapshot.modseq is None or self._forgot(position):
+            again = await self._given_again(connection, position)
+            position = await self._rewound(position, again) if again is not None else position
         if self.first.reach_back and position.floor:
             position = await self._reach_back(connection, position)
         self.position = position
@@ -114,6 +115,7 @@ class MailboxPass(Fetching, Beginning, Changes, Labelled):
             return self.result
         told = connection.tells_who_left and self._changed_since() is not None
         whole = now - position.reconciled_at >= RECONCILE or (self._fewer(position) and not told)
+        whole = whole or self._forgot(position)
         low = position.floor + 1 if whole else max(position.floor + 1, position.low + 1 - WINDOW)
         if whole:
             await self._write(lambda tx: positions.give_skipped_another_chance(

@@ -170,14 +170,18 @@ async def known_uids(tx: Tx, account: str, mailbox: str, uidvalidity: int, low: 
     return known
 
 
-async def known_ids(tx: Tx, account: str, mailbox: str, uidvalidity: int, *, most: int) -> dict[int, set[str]]:
-    """The highest uids that are filed -> the Message-IDs, aliases too, of what is filed there; those without are left
-    out."""
+async def known_ids(
+    tx: Tx, account: str, mailbox: str, uidvalidity: int, *, below: int, most: int
+) -> dict[int, set[str]]:
+    """The highest uids below one that are filed -> the Message-IDs, aliases too, of what is filed there; those without
+    are left out.
+    """
     query = (
         select(LOCATION.c.uid, MESSAGE.c.message_id, ALIAS.c.message_id.label("alias"))
         .join(MESSAGE, MESSAGE.c.id == LOCATION.c.message)
         .join(ALIAS, ALIAS.c.message == MESSAGE.c.id, isouter=True)
         .where(LOCATION.c.account == account, LOCATION.c.mailbox == mailbox, LOCATION.c.uidvalidity == uidvalidity)
+        .where(LOCATION.c.uid < below)
         .order_by(LOCATION.c.uid.desc())
         .limit(most)
     )

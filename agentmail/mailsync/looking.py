@@ -51,9 +51,10 @@ class Looking(Server):
         """
         async with self._session():
             begun = time.monotonic()
-            if self._connection is None or not self._connection.usable:
-                await self._opened_anew(force=True)
-            connection, seconds = self._connection, time.monotonic() - begun
+            connection = self._connection
+            if connection is None or not connection.usable:
+                connection = await self._opened_anew(force=True)
+            seconds = time.monotonic() - begun
             roles = await self._learn_roles()
             role_of = {name: role for role in reversed(ROLES) if (name := roles[role]) is not None}
             role_of[self.account.mailbox] = "inbox"

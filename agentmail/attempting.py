@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 COMPANY = 0.001
 """Seconds that an end waits to be written together with the next marker, as long as one is to come."""
+LAST = 2.0
+"""Seconds that a cancelled worker waits until an end is written. A store that is away ends no program late."""
 TOKEN_PAUSE = 900.0
 """Seconds that an account rests when its token was refused: it changes by itself, a password does not."""
 TOKEN_LOOK = 60.0
@@ -276,12 +278,23 @@ class Attempting(Recovery):
             try:
                 await self._writes(item)
                 return
+            except asyncio.CancelledError:
+                await self._write_last(item)
+                raise
             except StoreError as exc:
-                heed_cancellation()
+                if cancellations():  # what is cut may fail in place of being cancelled
+                    await self._write_last(item)
+                    heed_cancellation()
                 if self._monotonic() >= give_up:
                     raise
                 log.warning("submission o%d: its end is not written yet: %s", item.row.id, exc)
             await self._sleep(1.0)
+
+    async def _write_last(self, item: Item) -> None:
+        """Write an end although we are cancelled. It may be written already, and twice does no harm."""
+        writing = asyncio.ensure_future(self._writes(item))
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody hears of it
+        await asyncio.wait({writing}, timeout=LAST)
 
     async def _write(self, items: Sequence[Item]) -> list[bool]:
         """Markers and results that come at the same moment, in one transaction."""

@@ -359,3 +359,35 @@ async def test_a_look_for_more_that_fails_is_no_failure(bench: Bench, monkeypatc
 
     bench.server._say = slow  # type: ignore[method-assign]
     assert ["sent"] == [sent.state for sent in await bench.box.deliver_due()]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_who_is_cancelled_with_a_250_in_the_hand_writes_it(bench: Bench, fails: bool) -> None:
+    """Forgotten, the mail would be looked for, and go again where nobody files what was sent. A statement that is cut
+    may fail in place of being cancelled.
+    """
+    row = await bench.box.queue(bench.mail())
+    writes, write, ending, go_on = bench.box._writes, bench.box._writes._write, asyncio.Event(), asyncio.Event()
+
+    async def held(items: Any) -> Any:
+        if any(item.result is not None for item in items):
+            ending.set()
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                if not fails:
+                    raise
+                raise StoreUnreachable("cut") from None
+        return await write(items)
+
+    writes._write = held
+    task = asyncio.create_task(bench.box.deliver(row.id))
+    async with asyncio.timeout(PATIENCE):
+        await ending.wait()
+    task.cancel()
+    await turns(1)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(PATIENCE):
+            await task
+    assert "sent" == (await bench.box.get(row.id)).state

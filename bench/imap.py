@@ -1,8 +1,9 @@
 """What receiving costs: fetch and parse beside imap_tools; everything up to the store beside mbsync and its like.
 
-    python -m bench.imap fetch  [--messages 2000] [--rtt 0.02]   # needs Dovecot; imap_tools comes into .cache/
+    python -m bench.imap fetch  [--messages 2000] [--rtt 0.02] [--floor]  # needs Dovecot; imap_tools comes into .cache/
     python -m bench.imap ingest [--messages 5000]                # and `sh bench/peers.sh sync`
 
+`--floor` in the first is a loop in Python that reads the same answer and looks at nothing but its end.
 `floor` in the second is a loop in Python that fetches as we do and writes each message to a file.
 
 Every figure is one process on one server with the same mail; the order changes each round. CPU is this process's.
@@ -53,6 +54,26 @@ print(json.dumps({"messages": number, "seconds": time.perf_counter() - began, "c
                   "rss": int(peak) / 1024}))
 """
 
+RECEIVED = """
+import sys, time, json, socket
+host, port, user, count = sys.argv[1:5]
+began, cpu = time.perf_counter(), time.process_time()
+with socket.create_connection((host, int(port))) as sock:
+    end, buffer = b"", bytearray(65_536)
+    view = memoryview(buffer)
+    for n, command in enumerate(("", f"LOGIN {user} secret", "EXAMINE INBOX",
+                                 "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])")):
+        if command:
+            sock.sendall(f"t{n} {command}\\r\\n".encode())
+        while not end.rpartition(b"\\r\\n")[0].rpartition(b"\\r\\n")[2].startswith(b"t%d " % n if n else b"* OK"):
+            size = sock.recv_into(view)
+            end = end[-2_000:] + bytes(view[max(0, size - 2_000):size])
+        end = b""
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1]
+print(json.dumps({"messages": int(count), "seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu,
+                  "rss": int(peak) / 1024}))
+"""
+
 
 def _peer() -> str:
     """A Python with imap_tools, made once."""
@@ -89,7 +110,7 @@ def _dovecot(messages: int) -> Iterator[tuple[Any, str]]:
         server.stop()
 
 
-def fetch(messages: int, rtt: float, rounds: int) -> None:
+def fetch(messages: int, rtt: float, rounds: int, *, floor: bool) -> None:
     python = _peer()
     with _dovecot(messages) as (server, user):
         account = server.account(user, "plain", timeout=60.0)
@@ -109,6 +130,8 @@ def fetch(messages: int, rtt: float, rounds: int) -> None:
         }
         if not rtt:  # at 20 ms it takes a minute a run, and proves nothing
             peers["naive loop"] = [python, "-c", NAIVE, "naive", "127.0.0.1", port, user, "0"]
+        if floor:
+            peers["floor: only receiving"] = [sys.executable, "-c", RECEIVED, "127.0.0.1", port, user, str(messages)]
         results: dict[str, list[dict[str, float]]] = {name: [] for name in peers}
         for turn in range(rounds):
             for name in list(peers)[:: -1 if turn % 2 else 1]:
@@ -244,9 +267,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="agentmail,mbsync,offlineimap,getmail,floor",
                         help="ingest: these, by commas")  # fmt: skip
+    parser.add_argument("--floor", action="store_true", help="fetch: also what receiving alone takes")
     given = parser.parse_args()
     if given.what == "fetch":
-        fetch(given.messages, given.rtt, given.rounds)
+        fetch(given.messages, given.rtt, given.rounds, floor=given.floor)
     else:
         ingest(given.messages, given.rounds, given.only)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from ..errors import BadInput
 from ..message.models import Attachment
 from ..settings import Settings
 from ..store import Thread, ThreadStore
+from ..store.reading import number, threads_of
 from ..threads.models import Why, note_line
 from .app import Agent, AsJson, Store, app, err, headline, out, plain, run, settings
 from .files import read, show_message
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 NARROW = 72
 """Columns below which a list of threads gives up what can be asked for: a subject of three letters helps nobody."""
+TOGETHER = 20
+"""Threads whose messages are read at a time."""
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many.")]
 Body = Annotated[
     str | None, typer.Option("--text", "-t", help="What to write; read from standard input when left out.")
@@ -64,12 +68,11 @@ def threads(
                 page = await thread_store.threads(
                     status=status, limit=min(left, 100), after=after, assigned=assigned, stuck=stuck
                 )
-                for summary in page:
-                    if as_json:
-                        thread = await thread_store.thread(summary.id)
+                if as_json:
+                    async for thread in whole(thread_store, page):
                         sys.stdout.write(json.dumps(thread_shape(thread), ensure_ascii=False) + "\n")
-                    else:
-                        rows.append(thread_row(summary))
+                else:
+                    rows += map(thread_row, page)
                 if not page:
                     break
                 left -= len(page)
@@ -101,6 +104,16 @@ def thread_table(rows: list[tuple[str, ...]], *, narrow: bool) -> Table:
             shown["last"] = shown["last"][:10]
         table.add_row(*(Text(shown[c], no_wrap=True, overflow="ellipsis") for c in columns))
     return table
+
+
+async def whole(store: ThreadStore, page: Sequence[Thread]) -> AsyncIterator[Thread]:
+    """The threads of a page with their messages."""
+    for start in range(0, len(page), TOGETHER):
+        ids = {thread.id: number(thread.id, "t") for thread in page[start : start + TOGETHER]}
+        async with store.reading(snapshot=True) as tx:
+            found = await threads_of(tx, list(ids.values()))
+        for name, id_ in ids.items():
+            yield found.get(id_) or await store.thread(name)  # it became part of another one meanwhile
 
 
 def thread_shape(thread: Thread) -> dict[str, object]:

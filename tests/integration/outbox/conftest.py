@@ -13,7 +13,7 @@ from agentmail.message.models import Envelope, Message, Outgoing
 from agentmail.message.parse import parse
 from agentmail.outbox import Outbox
 from agentmail.policy import Policy
-from agentmail.smtp import Submitter, Timeouts
+from agentmail.smtp import Submitter
 from agentmail.store import ThreadStore
 from agentmail.testing import ManualClock
 
@@ -50,9 +50,8 @@ class Bench:
 
     def outbox(self, policy: Policy | None = None, **how: Any) -> Outbox:
         account = how.pop("account", None) or self.server.account()
-        timeouts = Timeouts(command=0.3, data=0.3, block=0.3, dot=0.3)
         box = Outbox(
-            account, self.store, how.pop("submitter", None) or Submitter(account, timeouts=timeouts),
+            account, self.store, how.pop("submitter", None) or Submitter(account),
             evidence=how.pop("evidence", self.shelf), policy=policy, clock=self.clock, sleep=self.clock.sleep,
             monotonic=lambda: self.clock().timestamp(), jitter=lambda: 0.5, **how,
         )  # fmt: skip

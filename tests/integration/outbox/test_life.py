@@ -26,7 +26,7 @@ from agentmail.errors import (
 )
 from agentmail.outbox import Sent
 from agentmail.policy import Policy
-from agentmail.smtp import Outcome, Submitter
+from agentmail.smtp import Outcome, Submitter, Timeouts
 from agentmail.store import Tx, attempts, postgres_driver, submissions
 from agentmail.store.database import database_now
 from agentmail.store.events import EVENT
@@ -234,7 +234,8 @@ async def test_unknown_is_found_in_sent_however_late_the_copy_comes(bench: Bench
 
 async def test_unknown_that_is_nowhere_goes_again_with_the_same_message_id(bench: Bench) -> None:
     bench.server.script["dot"] = HANG
-    sent = await bench.box.submit(bench.mail())
+    impatient = bench.outbox(submitter=Submitter(bench.server.account(), timeouts=Timeouts(dot=0.3)))
+    sent = await impatient.submit(bench.mail())
     assert "unknown" == sent.state
     bench.server.script.clear()
     start = bench.clock()

@@ -17,6 +17,7 @@ from agentmail.message.auth import Auth
 from agentmail.message.domains import address_key
 from agentmail.message.models import Address, Message
 from agentmail.policy import WAYS, Counts, Policy, Situation, decide, hop_of, resembles
+from tests.corpus.limits import slowness
 
 ANA, BOB, NEW = "ana@acme.test", "bob@acme.test", "new@elsewhere.test"
 OWN = frozenset({"agent@ours.test"})
@@ -309,7 +310,7 @@ def test_looking_for_it_takes_no_time(piece: str) -> None:
     """Each of these grew with the square of the length in some way of writing the patterns."""
     began = process_time()
     rules(Policy(max_link_length=10**9), tool(html=piece * (100_000 // len(piece))))
-    assert process_time() - began < 5
+    assert process_time() - began < 5 * slowness()
 
 
 def test_long_links_carry_data() -> None:
@@ -467,7 +468,7 @@ def test_reading_what_a_reader_sees_takes_no_time() -> None:
     for html in ("<" * 200_000, "<a" * 100_000, "&" * 200_000, "<!--" * 50_000, "\u200b" * 200_000, "<a b='" * 40_000,
                  "<a b='>" * 30_000, "<!-->" * 40_000, "<a '" + "'>" * 50_000):  # fmt: skip
         rules(Policy(), tool(html=html))
-    assert process_time() - start < 5
+    assert process_time() - start < 5 * slowness()
 
 
 addresses = st.sampled_from([ANA, BOB, NEW, "x@acrne.test", "no-reply@acme.test", "agent@ours.test"])

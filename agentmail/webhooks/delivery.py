@@ -18,6 +18,7 @@ import logging
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from ..errors import AgentMailError, Refused, StoreError, Unreachable
@@ -37,6 +38,8 @@ BACKOFF = (5.0, 300.0, 1800.0, 7200.0, 18_000.0, 36_000.0, 50_400.0, 72_000.0, 8
 """Seconds before each further attempt, as Standard Webhooks proposes; about three days in all."""
 WRONG = 4
 """Attempts at what the endpoint calls wrong (4xx): some 35 minutes."""
+RELEASE = 2.0
+"""Seconds that giving the endpoints back may take. A store that is busy ends no program late."""
 LEASE = 60.0
 """Seconds that an endpoint stays with a process that does not speak any more; longer than any attempt may take."""
 _TEMPORARY = {408, 409, 423, 425, 429}
@@ -95,7 +98,9 @@ class Webhooks:
                 for name in self._hooks:
                     group.create_task(self._serve(name))
         finally:
-            await asyncio.shield(self.store.db.run(lambda tx: webhooks.release(tx, self._holder)))
+            with suppress(StoreError, TimeoutError):  # else the lease ends by itself
+                async with asyncio.timeout(RELEASE):
+                    await self.store.db.run(lambda tx: webhooks.release(tx, self._holder))
 
     async def deliver_due(self) -> float:
         """Deliver what is due now to every endpoint; seconds until the next attempt."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -198,3 +199,18 @@ async def test_running_it_tells_at_once_and_leaves_its_lease(store_url: str, clo
             await happen(store, "b.second")
             await other.deliver_due()
         assert told(endpoint.requests)[-1] == "b.second"  # though no time has passed
+
+
+async def test_a_busy_store_delays_no_end(sqlite_url: str, clock: ManualClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentmail.webhooks.delivery.RELEASE", 0.05)
+    async with Endpoint() as endpoint, telling(sqlite_url, clock, endpoint) as (store, hooks):
+        running = asyncio.create_task(hooks.run())
+        await happen(store, "a.first")
+        await endpoint.expect(lambda r: told(r) == ["a.first"])
+        with closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as another:
+            another.execute("BEGIN IMMEDIATE")
+            running.cancel()
+            done, _ = await asyncio.wait([running], timeout=8)  # SQLite waits 10 s, and there are 8 attempts
+            another.execute("ROLLBACK")
+        assert done
+        assert running.cancelled()

@@ -2,6 +2,9 @@
 
 faulthandler shows where the threads are. A program that does not end most often waits in an event loop, and then what
 tells is where its tasks are.
+
+It also takes Ctrl-C, though the tests may not: what a shell starts with `&` ignores SIGINT (POSIX 2.11), and so does
+what that starts.
 """
 
 from __future__ import annotations
@@ -35,3 +38,5 @@ def stands(*_: object) -> None:
 
 if hasattr(signal, "SIGUSR1"):
     signal.signal(signal.SIGUSR1, stands)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)

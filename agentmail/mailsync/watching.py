@@ -36,6 +36,9 @@ WITHOUT_IDLE = 30.0
 STORE_PAUSE = 5.0
 """Seconds before the store is asked again after it failed."""
 
+RELEASE = 2.0
+"""Seconds that giving the lease back may take. A store that is busy ends no program late."""
+
 STORE_BUSY = 1.0
 """Seconds, about, until a store is asked again that was too busy to answer."""
 
@@ -84,8 +87,9 @@ class _Watch:
                     heed_cancellation()
                     await self.pace.sleep(STORE_PAUSE)
         finally:
-            with suppress(Exception):
-                await self.leases.release(self.account, self.mailbox)
+            with suppress(Exception):  # else it ends by itself
+                async with asyncio.timeout(RELEASE):
+                    await self.leases.release(self.account, self.mailbox)
 
     async def _once(self) -> None:
         epoch = await self.leases.take(self.account, self.mailbox)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import pytest
 from agentmail.errors import StoreBusy, StoreUnreachable, Unreachable
 from agentmail.imap import ImapConnection
 from agentmail.mailsync import Leases, MailSync, Pace, watch
-from agentmail.store import Filed
+from agentmail.store import Filed, ThreadStore
 from agentmail.store.positions import LostLease
 from agentmail.testing import FaultProxy
 from tests.waiting import until
@@ -52,6 +53,22 @@ async def watching(sync: MailSync, heard: Heard, **given: object) -> AsyncIterat
         task.cancel()
         await asyncio.wait([task], timeout=5)
         assert task.cancelled() or task.exception() is None
+
+
+async def test_a_busy_store_delays_no_end(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentmail.mailsync.watching.RELEASE", 0.05)
+    async with Pusher({1: mail(1)}) as server, ThreadStore(sqlite_url) as store:
+        sync = MailSync(server.account(), store, mailboxes=("inbox",))
+        task = asyncio.ensure_future(watch(sync))
+        await until(lambda: idles(sync))
+        with contextlib.closing(sqlite3.connect(sqlite_url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            task.cancel()
+            done, _ = await asyncio.wait([task], timeout=8)  # SQLite waits 10 s, and there are 8 attempts
+            other.execute("ROLLBACK")
+        assert done
+        assert task.cancelled()
+        await sync.close()
 
 
 def idles(sync: MailSync) -> bool:

@@ -8,6 +8,7 @@ With `raw` it fetches and throws away: what the parsing does not cost. With `fil
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import time
@@ -73,6 +74,8 @@ def main() -> None:
     host, port, user, *how = sys.argv[1:]
     account = Account(address=user, password="secret", imap_host=host, imap_port=int(port), timeout=60.0,
                       imap_security="plain", smtp_host=host, smtp_port=9, smtp_security="plain")  # fmt: skip
+    gc.freeze()
+    gc.set_threshold(100_000)  # as `agentmail sync` has it while mail comes in
     print(json.dumps(asyncio.run(fetch_and_parse(account, parsed=not how, files="files" in how))))
 
 

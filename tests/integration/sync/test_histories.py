@@ -376,7 +376,7 @@ async def test_many_histories_end_with_what_the_server_has(store_url: str, seed:
 
 
 @pytest.mark.parametrize("left", [0, 2], ids=["the last is another", "the last is gone"])
-async def test_a_backup_of_a_mailbox_under_its_own_uidvalidity_hides_nothing(store_url: str, left: int) -> None:
+async def test_s5_a_backup_of_a_mailbox_under_its_own_uidvalidity_hides_nothing(store_url: str, left: int) -> None:
     """Its uids mean other messages now, and UIDNEXT has grown beyond ours again: only HIGHESTMODSEQ went back."""
     mails = [Mail(n, mail(n), START, 0) for n in range(1, 10)]
     server = Shifting(Traits(capabilities=CONDSTORE), Random(1))

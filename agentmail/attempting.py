@@ -10,6 +10,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -292,9 +293,9 @@ class Attempting(Recovery):
 
     async def _write_last(self, item: Item) -> None:
         """Write an end although we are cancelled. It may be written already, and twice does no harm."""
-        writing = asyncio.ensure_future(self._writes(item))
-        writing.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody hears of it
-        await asyncio.wait({writing}, timeout=LAST)
+        with suppress(StoreError, TimeoutError):  # the caller is cancelled, and hears of nothing else
+            async with asyncio.timeout(LAST):
+                await self._writes(item)
 
     async def _write(self, items: Sequence[Item]) -> list[bool]:
         """Markers and results that come at the same moment, in one transaction."""

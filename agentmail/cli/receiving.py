@@ -18,6 +18,7 @@ from ..errors import AgentMailError
 from ..inbox import Inbox
 from ..mailsync import FirstRun, Look, preparing_ahead
 from ..mailsync.ahead import FEW
+from ..message.characters import on_one_line
 from ..store.log import Event
 from ..unbroken import TaskGroup
 from ..webhooks import Webhooks
@@ -324,8 +325,7 @@ async def follow(box: Inbox, *, as_json: bool) -> None:
         read = ", ".join(m.name for m in health.mailboxes) or "nothing yet"
         state = "" if health.state == "ok" else f"; {health.state}"
         state += f": {health.error}" if health.error else ""
-        line = " ".join(f"watching {health.account}: {read}{state}".split())
-        out.print(Text(plain(line), style="dim"), soft_wrap=True)
+        out.print(Text(on_one_line(f"watching {health.account}: {read}{state}"), style="dim"), soft_wrap=True)
     async for event in box.watch(after=seen):
         if as_json:
             print(event.model_dump_json(), flush=True)
@@ -337,5 +337,5 @@ def event_line(event: Event) -> str:
     """What happened, on one line: an error may hold what a stranger wrote, and must not look like another event."""
     about = event.data or {}
     words = (event.thread, event.message, *(about.get(name) for name in ("mailbox", "error", "reason")))
-    where = " ".join(" ".join(str(word) for word in words if word).split())
-    return plain(f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}")
+    where = on_one_line(" ".join(str(word) for word in words if word))
+    return f"{event.at.astimezone():%H:%M:%S}  {event.kind}  {where}"

@@ -7,6 +7,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -255,14 +257,21 @@ class Wired(Stuck):
         return self.sock if name == "socket" else default
 
 
-async def test_the_dot_waits_for_room_after_a_large_body() -> None:
-    """Asyncio says that all was taken when the socket is full to the last byte: then the dot would not be taken."""
+@contextmanager
+def full() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A socket that takes nothing more, and its other end."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
         with pytest.raises(BlockingIOError):
             while True:
                 ours.send(b"x" * 4096)
+        yield ours, theirs
+
+
+async def test_the_dot_waits_for_room_after_a_large_body() -> None:
+    """Asyncio says that all was taken when the socket is full to the last byte: then the dot would not be taken."""
+    with full() as (ours, theirs):
         task = asyncio.create_task(Session(Wired(ours), {}, Timeouts()).write_body(b"x"))
         await turns()
         assert not task.done()
@@ -275,14 +284,8 @@ async def test_the_dot_waits_for_room_after_a_large_body() -> None:
 
 
 async def test_who_finds_no_room_in_its_time_is_lost() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        with pytest.raises(BlockingIOError):
-            while True:
-                ours.send(b"x" * 4096)
-        with pytest.raises(Lost, match="took no data"):
-            await Session(Wired(ours), {}, Timeouts(block=0.05)).write_body(b"x")
+    with full() as (ours, _), pytest.raises(Lost, match="took no data"):
+        await Session(Wired(ours), {}, Timeouts(block=0.05)).write_body(b"x")
 
 
 # -- what a worker says that has lost its row -------------------------------------------------------------------------
